@@ -1,0 +1,1 @@
+"""2-D convolution on CPUs from NumPy arrays."""

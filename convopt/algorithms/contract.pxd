@@ -1,0 +1,36 @@
+from convopt.algorithms.memory cimport Buffer
+from convopt.kernels.registry cimport Epilogue, Kernels
+
+
+# ConvShape as C sees it; sizes in elements.
+cdef struct Conv:
+    ptrdiff_t n, h, w, c, k, r, s, oh, ow
+    ptrdiff_t stride_h, stride_w, dilation_h, dilation_w
+    ptrdiff_t pad_top, pad_left
+    ptrdiff_t groups, group_c, group_k
+    bint nchw
+    int itemsize
+
+
+# The arguments of one call: all that differs between calls of one Convolver.
+cdef struct Call:
+    const char *x
+    const Epilogue *epilogue
+    char *out
+    char *workspace
+    int threads
+
+
+cdef class Convolver:
+    cdef Conv conv
+    cdef const Kernels *kernels
+    cdef Buffer packed
+    cdef readonly object shape
+    cdef readonly dict params
+
+    cdef size_t packed_size(self) noexcept nogil
+    cdef size_t workspace_size(self, int threads) noexcept nogil
+    cdef void pack(self, const void *filters, int threads) noexcept nogil
+    cdef void run(self, const Call *call) noexcept nogil
+    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil
+    cdef void fork_join(self, const Call *call, int phase, int parts) noexcept nogil

@@ -1,0 +1,229 @@
+"""Direct convolution as an implicit GEMM: the im2col matrix exists only as a table of row pointers.
+
+For a tile of output pixels the table holds, per filter tap, the address of each pixel's input channels, or of a row
+of zeros where the tap falls on padding; so padding, stride and dilation cost nothing inside the product. The idea is
+M. Dukhan, "The Indirect Convolution Algorithm", 2019.
+
+Loops, outermost first: share of a thread (pixels x filter panels) > block of pixel tiles whose input stays in L2 >
+filter panel > pixel tile. A filter panel is read once per block, a pixel row once per panel from L1 or L2.
+"""
+
+from convopt.algorithms.contract import Work
+
+from libc.string cimport memcpy, memset
+
+from convopt.algorithms.contract cimport Call, Convolver
+from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.parallel cimport share_begin
+from convopt.kernels.registry cimport Epilogue, kernels
+
+NAME = "direct"
+REVISION = 1
+LAYOUTS = ("NHWC",)
+SPREADS_NONFINITE = False
+
+# Input of one block of pixel tiles, bytes: half of the smallest L2 in use, the rest is for the filter panel.
+cdef enum:
+    BLOCK_BYTES = 1 << 18
+    BLOCK_TILES = 64
+
+
+def why_not(shape):
+    """The reason direct cannot serve a shape: there is none."""
+    return None
+
+
+def candidates(shape):
+    """Register-tile widths `nv` in vectors, the one that wastes least first."""
+    table_vl, table_mr = _tile(shape)
+    vectors = -(-shape.group_k // table_vl)
+    widths = range(1, min(len(table_mr), vectors) + 1)
+    return [{"nv": nv} for nv in sorted(widths, key=lambda nv: _cost(vectors, table_mr, nv))]
+
+
+def _tile(shape):
+    table = kernels(shape.itemsize)
+    return table.vl, [table.mr[nv] for nv in range(1, table.nv_max + 1)]
+
+
+def _cost(vectors, table_mr, nv):
+    # Loads per multiply-add of the tile (one of b and one broadcast per row), plus what a narrow last panel adds.
+    full, rest = divmod(vectors, nv)
+    loads = full * nv * _loads(table_mr, nv) + (rest * _loads(table_mr, rest) if rest else 0)
+    return loads / vectors, -nv
+
+
+def _loads(table_mr, nv):
+    mr = table_mr[nv - 1]
+    return (mr + nv) / (mr * nv)
+
+
+def expected_error(shape, params):
+    """Rounding of a sum in order grows as the square root of its length."""
+    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+
+
+def work(shape, params, threads):
+    """One pass over input and output per filter panel block; filters once per block of pixels."""
+    vl, _ = _tile(shape)
+    padded_k = -(-shape.group_k // vl) * vl * shape.groups
+    pixels = shape.n * shape.oh * shape.ow
+    tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k)
+    return Work(
+        gemm_flops=2.0 * pixels * padded_k * shape.depth,
+        gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
+        vector_flops=0.0,
+        moved_bytes=tensors + shape.itemsize * padded_k * shape.depth,
+        parts=max(1, pixels // 8) * shape.groups,
+    )
+
+
+cdef class Implementation(Convolver):
+    cdef int nv, nr, mr
+    cdef ptrdiff_t panels, taps
+    cdef ptrdiff_t block_tiles       # pixel tiles whose pointers are built at a time
+    cdef Buffer zeros
+
+    def __init__(self, shape, dict params):
+        self.nv = params["nv"]
+        self.nr = self.nv * self.kernels.vl
+        self.mr = self.kernels.mr[self.nv]
+        self.panels = (self.conv.group_k + self.nr - 1) // self.nr
+        self.taps = self.conv.r * self.conv.s
+        row_bytes = self.conv.c * self.conv.itemsize * self.conv.stride_w * self.conv.stride_h
+        self.block_tiles = max(1, min(<int>BLOCK_TILES, BLOCK_BYTES // (row_bytes * self.mr)))
+        self.zeros = Buffer(self.conv.group_c * self.conv.itemsize)
+        self.zeros.fill(0)
+
+    cdef ptrdiff_t padded_k(self) noexcept nogil:
+        return (self.conv.group_k + self.kernels.vl - 1) // self.kernels.vl * self.kernels.vl
+
+    cdef size_t packed_size(self) noexcept nogil:
+        return self.conv.groups * self.padded_k() * self.taps * self.conv.group_c * self.conv.itemsize
+
+    cdef size_t table_size(self) noexcept nogil:
+        return self.block_tiles * self.taps * self.mr * sizeof(void *)
+
+    cdef size_t workspace_size(self, int threads) noexcept nogil:
+        return threads * self.table_size()
+
+    cdef void pack(self, const void *filters, int threads) noexcept nogil:
+        """[group][panel][tap][channel][nr], the last panel as wide as whole vectors need, its padding zero."""
+        cdef ptrdiff_t depth = self.taps * self.conv.group_c, group, panel, row, first, width, wide
+        cdef ptrdiff_t item = self.conv.itemsize
+        cdef char *to = <char *>self.packed.data
+        cdef const char *source
+        for group in range(self.conv.groups):
+            for panel in range(self.panels):
+                first = panel * self.nr
+                width = min(<ptrdiff_t>self.nr, self.conv.group_k - first)
+                wide = min(<ptrdiff_t>self.nr, self.padded_k() - first)
+                source = <const char *>filters + (group * self.conv.group_k + first) * item
+                for row in range(depth):
+                    memcpy(to, source, width * item)
+                    memset(to + width * item, 0, (wide - width) * item)
+                    to += wide * item
+                    source += self.conv.k * item
+
+    cdef void run(self, const Call *call) noexcept nogil:
+        cdef int rows = self.pixel_parts(call.threads)
+        self.fork_join(call, rows, rows * (call.threads // rows))
+
+    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
+        """`phase` is the number of shares along pixels."""
+        cdef int rows = phase, columns = parts // phase
+        cdef ptrdiff_t pixels = self.conv.n * self.conv.oh * self.conv.ow
+        cdef ptrdiff_t first = share_begin(pixels, part // columns, rows), last = share_begin(pixels, part // columns + 1, rows)
+        cdef ptrdiff_t column_first = share_begin(self.conv.groups * self.panels, part % columns, columns)
+        cdef ptrdiff_t column_last = share_begin(self.conv.groups * self.panels, part % columns + 1, columns)
+        cdef ptrdiff_t tiles = (last - first + self.mr - 1) // self.mr, block, column, group, tabled
+        cdef const void **table = <const void **>(call.workspace + part * self.table_size())
+        block = 0
+        while block < tiles:
+            tabled = -1
+            for column in range(column_first, column_last):
+                group = column // self.panels
+                if group != tabled:
+                    self.fill_block(call.x + group * self.conv.group_c * self.conv.itemsize, first, last, tiles, block, table)
+                    tabled = group
+                self.multiply(call, column, first, last, tiles, block, table)
+            block += self.block_tiles
+
+    cdef void fill_block(self, const char *x, ptrdiff_t first, ptrdiff_t last, ptrdiff_t tiles, ptrdiff_t block,
+                         const void **table) noexcept nogil:
+        """Tables of the block's tiles. Tile t of the share has the pixels from tile_begin(t): tiles as equal as can be."""
+        cdef ptrdiff_t tile, begin, end
+        for tile in range(block, min(tiles, block + self.block_tiles)):
+            begin = first + tile * (last - first) // tiles
+            end = first + (tile + 1) * (last - first) // tiles
+            self.fill_table(x, begin, <int>(end - begin), table)
+            table += self.taps * self.mr
+
+    cdef void multiply(self, const Call *call, ptrdiff_t column, ptrdiff_t first, ptrdiff_t last, ptrdiff_t tiles, ptrdiff_t block,
+                       const void **table) noexcept nogil:
+        """One filter panel times the block's tiles."""
+        cdef ptrdiff_t tile, begin, end, item = self.conv.itemsize
+        cdef ptrdiff_t group = column // self.panels, offset = column % self.panels * self.nr
+        cdef ptrdiff_t channel = group * self.conv.group_k + offset
+        cdef ptrdiff_t ldb = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
+        cdef int nr = <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset)
+        cdef const char *panel = <const char *>self.packed.data + (group * self.padded_k() + offset) * self.taps * self.conv.group_c * item
+        cdef Epilogue epilogue = call.epilogue[0]
+        if epilogue.bias != NULL:
+            epilogue.bias = <const char *>epilogue.bias + channel * item
+        for tile in range(block, min(tiles, block + self.block_tiles)):
+            begin = first + tile * (last - first) // tiles
+            end = first + (tile + 1) * (last - first) // tiles
+            self.kernels.igemm(<int>(end - begin), nr, self.taps, self.conv.group_c, table, panel, ldb,
+                               call.out + (begin * self.conv.k + channel) * item, self.conv.k, False, &epilogue)
+            table += self.taps * self.mr
+
+    cdef int pixel_parts(self, int threads) noexcept nogil:
+        """Threads are a grid over pixel tiles and filter columns: rows of the grid that make the largest share, then the traffic, smallest."""
+        cdef ptrdiff_t pixels = self.conv.n * self.conv.oh * self.conv.ow
+        cdef ptrdiff_t tiles = (pixels + self.mr - 1) // self.mr, columns = self.conv.groups * self.panels
+        cdef double filter_bytes = <double>self.packed_size()
+        cdef double input_bytes = <double>(self.conv.n * self.conv.h * self.conv.w * self.conv.c * self.conv.itemsize)
+        cdef double share, traffic, best_share = -1, best_traffic = 0
+        cdef int p, q, best = 1
+        for p in range(1, threads + 1):
+            q = threads // p
+            share = <double>((tiles + p - 1) // p) * <double>((columns + q - 1) // q)
+            traffic = p * filter_bytes + q * input_bytes
+            if best_share < 0 or share < 0.97 * best_share or (share < 1.03 * best_share and traffic < best_traffic):
+                best_share, best_traffic = share, traffic
+                best = p
+        return best
+
+    cdef void fill_table(self, const char *x, ptrdiff_t pixel, int mr, const void **table) noexcept nogil:
+        """Row pointers of `mr` output pixels from `pixel` on: table[tap * mr + i]; x points at the group's first channel."""
+        cdef ptrdiff_t row_bytes = self.conv.w * self.conv.c * self.conv.itemsize, pixel_bytes = self.conv.c * self.conv.itemsize
+        cdef ptrdiff_t ox = pixel % self.conv.ow, oy = pixel // self.conv.ow % self.conv.oh, n = pixel // self.conv.ow // self.conv.oh
+        cdef ptrdiff_t r, s, y, column, y0, x0
+        cdef const char *origin
+        cdef const char *line
+        cdef int i
+        cdef const void *zeros = self.zeros.data
+        cdef const void **entry
+        for i in range(mr):
+            y0 = oy * self.conv.stride_h - self.conv.pad_top
+            x0 = ox * self.conv.stride_w - self.conv.pad_left
+            origin = x + n * self.conv.h * row_bytes
+            entry = table + i
+            for r in range(self.conv.r):
+                y = y0 + r * self.conv.dilation_h
+                line = origin + y * row_bytes
+                for s in range(self.conv.s):
+                    column = x0 + s * self.conv.dilation_w
+                    if 0 <= y < self.conv.h and 0 <= column < self.conv.w:
+                        entry[0] = line + column * pixel_bytes
+                    else:
+                        entry[0] = zeros
+                    entry += mr
+            ox += 1
+            if ox == self.conv.ow:
+                ox = 0
+                oy += 1
+                if oy == self.conv.oh:
+                    oy = 0
+                    n += 1

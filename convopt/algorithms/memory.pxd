@@ -1,0 +1,3 @@
+cdef class Buffer:
+    cdef void *data
+    cdef readonly size_t nbytes

@@ -1,0 +1,1 @@
+"""C micro-kernels and the registry that picks the instruction set."""

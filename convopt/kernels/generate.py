@@ -1,0 +1,31 @@
+"""Writes the straight-line C that the build compiles: one header per row of GENERATED, into generated/.
+
+Run by setup.py before anything is compiled. The headers are not committed; a file whose text would not change is left
+alone, so that a repeated build compiles nothing.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+#: header name -> function that returns its text
+GENERATED: dict[str, Callable[[], str]] = {}
+
+
+def main() -> None:
+    """Bring every generated header up to date."""
+    target = HERE / "generated"
+    target.mkdir(exist_ok=True)
+    for name, text_of in GENERATED.items():
+        path, text = target / name, text_of()
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE.parent.parent))
+    main()

@@ -1,0 +1,84 @@
+/* Indirect GEMM; the contract and diagram are in kernels.h.
+ *
+ * One fully unrolled body per register tile (mr rows x nv vectors): the accumulators live in registers for the whole
+ * sum, each step loads nv vectors of b and multiplies them by mr broadcast elements. */
+
+static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff_t taps, ptrdiff_t depth,
+                                     const REAL *const *rows, const REAL *b, ptrdiff_t ldb, REAL *out, ptrdiff_t ldo,
+                                     int accumulate, const convopt_epilogue *epilogue) {
+    vec sum[CONVOPT_MAX_MR][CONVOPT_MAX_NV];
+    const REAL *bias = epilogue->bias, *row_bias = epilogue->row_bias;
+    const int last = nr - (nv - 1) * VL; /* columns of the last vector */
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++)
+            sum[i][v] = bias ? load(bias + v * VL) : broadcast(row_bias ? row_bias[i] : 0);
+    for (ptrdiff_t t = 0; t < taps; t++, rows += mr) {
+        const REAL *row[CONVOPT_MAX_MR];
+        UNROLL for (int i = 0; i < mr; i++) row[i] = rows[i];
+        for (ptrdiff_t c = 0; c < depth; c++, b += ldb) {
+            vec column[CONVOPT_MAX_NV];
+            UNROLL for (int v = 0; v < nv; v++) column[v] = load(b + v * VL);
+            UNROLL for (int i = 0; i < mr; i++) {
+                const vec x = broadcast(row[i][c]);
+                UNROLL for (int v = 0; v < nv; v++) sum[i][v] += x * column[v];
+            }
+        }
+    }
+    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+    UNROLL for (int i = 0; i < mr; i++) {
+        UNROLL for (int v = 0; v < nv; v++) {
+            const int count = v == nv - 1 ? last : VL;
+            vec y = sum[i][v];
+            if (accumulate) {
+                vec before = {0};
+                if (count == VL)
+                    before = load(out + v * VL);
+                else
+                    memcpy(&before, out + v * VL, sizeof(REAL) * count);
+                y += before;
+            }
+            y = clamp(y, lo, hi);
+            if (count == VL)
+                store(out + v * VL, y);
+            else
+                store_first(out + v * VL, y, count);
+        }
+        out += ldo;
+    }
+}
+
+static const int tile_mr[CONVOPT_MAX_NV + 1] = TILE_MR;
+
+/* Tiles taller than the ISA's registers hold are compiled away. */
+#define TILE(MR)                                                                                                     \
+    case MR:                                                                                                         \
+        if (MR <= tile_mr[NV] && NV <= NV_MAX)                                                                       \
+            igemm_tile(MR, NV, nr, taps, depth, rows, b, ldb, out, ldo, accumulate, epilogue);                       \
+        return;
+#define TILES(NAME)                                                                                                  \
+    static __attribute__((noinline)) void NAME(                                                                      \
+        int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const REAL *const *rows, const REAL *b, ptrdiff_t ldb,      \
+        REAL *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) {                                \
+        switch (mr) {                                                                                                \
+            TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)                                          \
+            TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16)                                   \
+        }                                                                                                            \
+    }
+#define NV 1
+TILES(igemm_1)
+#undef NV
+#define NV 2
+TILES(igemm_2)
+#undef NV
+#define NV 3
+TILES(igemm_3)
+#undef NV
+#define NV 4
+TILES(igemm_4)
+#undef NV
+
+static void igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b,
+                  ptrdiff_t ldb, void *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) {
+    static __typeof__(&igemm_1) const by_width[CONVOPT_MAX_NV] = {igemm_1, igemm_2, igemm_3, igemm_4};
+    by_width[(nr - 1) / VL](mr, nr, taps, depth, (const REAL *const *)rows, b, ldb, out, ldo, accumulate, epilogue);
+}

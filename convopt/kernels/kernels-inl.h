@@ -1,0 +1,18 @@
+/* Everything one ISA offers for one element type: included once by each stub in isa/, after its simd header. */
+#include "kernels.h"
+
+#include "igemm-inl.h"
+#include "transpose-inl.h"
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+
+const convopt_kernels KERNELS = {
+    .isa = STRING(ISA),
+    .itemsize = REAL_BYTES,
+    .vl = VL,
+    .nv_max = NV_MAX,
+    .mr = TILE_MR,
+    .igemm = igemm,
+    .transpose = transpose,
+};

@@ -1,0 +1,71 @@
+/* The contracts of the micro-kernels: written once (the *-inl.h files), built once per ISA and element type
+ * (isa/ *.c), chosen once at import (dispatch.c).
+ *
+ * A kernel knows no OpenMP, no allocation and no environment. Pointers are untyped here because a driver is written
+ * once for both element types; every stride and count is in ELEMENTS of that type. No pointer need be aligned
+ * beyond its element unless a contract says so.
+ */
+#ifndef CONVOPT_KERNELS_H
+#define CONVOPT_KERNELS_H
+
+#include <stddef.h>
+
+#define CONVOPT_MAX_NV 4  /* widest register tile, in vectors, of any ISA */
+#define CONVOPT_MAX_MR 16 /* tallest register tile, in rows, of any ISA */
+
+/* What happens to a sum on its way to memory: clamp(sum + bias, lo, hi). NaN passes through.
+ * `bias` has one value per column, `row_bias` one per row; either may be NULL, not both may be given.
+ * No activation is lo = -inf, hi = +inf; relu is (0, inf); relu6 is (0, 6). */
+typedef struct {
+    const void *bias;
+    const void *row_bias;
+    double lo, hi;
+} convopt_epilogue;
+
+/* Indirect GEMM, the product under direct, im2col and Winograd: for 0 <= i < mr, 0 <= j < nr
+ *
+ *   out[i*ldo + j] = epilogue( start + sum_{t < taps} sum_{c < depth} rows[t*mr + i][c] * b[(t*depth + c)*ldb + j] )
+ *
+ * where start is out[i*ldo + j] if `accumulate`, else 0.
+ *
+ *            j: nr columns ->
+ *   rows[0] ----c---->   b: one row of at least ceil(nr/vl)*vl readable elements per (t, c), ldb apart
+ *   rows[1] ----c---->
+ *   ...                  out: mr rows, ldo apart; columns nr and beyond are not touched
+ *
+ * 1 <= mr <= mr[nv] and nv = ceil(nr/vl) <= nv_max of the kernel set; taps, depth >= 1.
+ * A padded pixel's row points at a row of zeros. `bias` also needs ceil(nr/vl)*vl readable elements. */
+typedef void convopt_igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b,
+                           ptrdiff_t ldb, void *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue);
+
+/* to[j*ldt + i] = from[i*ldf + j] for 0 <= i < rows, 0 <= j < columns. */
+typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, void *to,
+                               ptrdiff_t ldt);
+
+/* All kernels of one ISA for one element type, and the constants drivers block by. */
+typedef struct {
+    const char *isa;
+    int itemsize;                /* bytes of an element: 4 or 8 */
+    int vl;                      /* elements of a vector */
+    int nv_max;                  /* widest register tile, in vectors */
+    int mr[CONVOPT_MAX_NV + 1];  /* mr[nv]: tallest register tile that is nv vectors wide */
+    convopt_igemm *igemm;
+    convopt_transpose *transpose;
+} convopt_kernels;
+
+extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;
+extern const convopt_kernels convopt_avx2_f32, convopt_avx2_f64;
+extern const convopt_kernels convopt_avx512_f32, convopt_avx512_f64;
+
+#define CONVOPT_ISAS 3 /* in rising order: generic, avx2, avx512 */
+
+/* The name of the isa-th ISA, or NULL past the last. */
+const char *convopt_isa_name(int isa);
+
+/* The largest ISA that this CPU *and* its operating system support (CPUID and XCR0). */
+int convopt_isa_detect(void);
+
+/* The kernels of an ISA for elements of 4 or 8 bytes. */
+const convopt_kernels *convopt_kernels_for(int isa, int itemsize);
+
+#endif

@@ -1,0 +1,32 @@
+cdef extern from "kernels.h":
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS
+
+    ctypedef struct Epilogue "convopt_epilogue":
+        const void *bias
+        const void *row_bias
+        double lo
+        double hi
+
+    ctypedef void Igemm "convopt_igemm"(
+        int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b, ptrdiff_t ldb,
+        void *out, ptrdiff_t ldo, int accumulate, const Epilogue *epilogue) noexcept nogil
+
+    ctypedef void Transpose "convopt_transpose"(
+        ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t ldf, void *to, ptrdiff_t ldt) noexcept nogil
+
+    ctypedef struct Kernels "convopt_kernels":
+        const char *isa
+        int itemsize
+        int vl
+        int nv_max
+        int mr[5]
+        Igemm *igemm
+        Transpose *transpose
+
+    const char *convopt_isa_name(int isa) noexcept nogil
+    int convopt_isa_detect() noexcept nogil
+    const Kernels *convopt_kernels_for(int isa, int itemsize) noexcept nogil
+
+
+# The kernels in use for elements of 4 or 8 bytes; a Convolver keeps the pointer it was made with.
+cdef const Kernels *kernels(int itemsize) noexcept nogil

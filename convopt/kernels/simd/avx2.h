@@ -1,0 +1,20 @@
+/* AVX2 and FMA: 32-byte vectors, 16 registers. */
+#define ISA avx2
+#define VECTOR_BYTES 32
+/* 12 accumulators, up to 3 vectors of b, one broadcast. */
+#define NV_MAX 3
+#define TILE_MR {0, 8, 6, 4, 0}
+
+#include "vector.h"
+
+#include <immintrin.h>
+
+static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
+#if REAL_BYTES == 4
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane), v);
+#else
+    __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane), v);
+#endif
+}
