@@ -46,5 +46,5 @@ extensions = [
 
 setup(
     libraries=libraries,
-    ext_modules=cythonize(extensions, language_level=3, compiler_directives={"boundscheck": False, "wraparound": False, "cdivision": True}),
+    ext_modules=cythonize(extensions, language_level=3, compiler_directives={"cdivision": True}),
 )

@@ -12,6 +12,7 @@ Output size per axis (TensorFlow's rules):
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Sequence
@@ -25,6 +26,12 @@ Pads = tuple[Pair, Pair]
 
 DATA_FORMATS = ("NHWC", "NCHW")
 DTYPES = {"float32": 4, "float64": 8}
+#: What an activation does to a sum: the smallest and the largest value it lets through.
+ACTIVATIONS: dict[str | None, tuple[float, float]] = {
+    None: (-math.inf, math.inf),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+}
 #: Sizes and element counts are held in signed 64-bit integers by the kernels.
 INDEX_LIMIT = 2**63 - 1
 

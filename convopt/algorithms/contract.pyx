@@ -72,6 +72,12 @@ cdef class Convolver:
         """Bytes of scratch memory that `run` needs with so many threads; contents undefined before and after."""
         return 0
 
+    cdef int allocate(self) except -1:
+        """Make room for packed filters, once."""
+        if self.packed is None:
+            self.packed = Buffer(self.packed_size())
+        return 0
+
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """Fill self.packed.data from contiguous HWIO filters: what depends on filters alone is done here, once."""
 
@@ -109,8 +115,7 @@ cdef class Convolver:
         filters = np.ascontiguousarray(filters, dtype=self.shape.dtype)
         if filters.shape != self.shape.filters_shape:
             raise ValueError(f"filters has shape {filters.shape}; expected {self.shape.filters_shape}")
-        if self.packed is None:
-            self.packed = Buffer(self.packed_size())
+        self.allocate()
         cdef size_t address = filters.ctypes.data
         with nogil:
             self.pack(<const void *>address, threads)

@@ -9,9 +9,7 @@ the group that output channel k belongs to. (Strictly this is cross-correlation,
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convopt.shape import ConvShape
-
-ACTIVATIONS = {None: (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
+from convopt.shape import ACTIVATIONS, ConvShape
 
 
 def conv2d(
