@@ -8,7 +8,6 @@ from glob import glob
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-from setuptools.command.build_clib import build_clib
 
 KERNELS = "convopt/kernels"
 subprocess.run([sys.executable, f"{KERNELS}/generate.py"], check=True)

@@ -21,7 +21,14 @@ class UnsupportedError(ConvoptError, NotImplementedError):
 
 
 class WorkspaceError(ConvoptError, MemoryError):
-    """Every applicable algorithm needs more scratch memory than allowed or available."""
+    """Every applicable algorithm needs more scratch memory than allowed or available.
+
+    needed: bytes that were asked for (0 where unknown).
+    """
+
+    def __init__(self, message: str, needed: int = 0) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class CacheMiss(ConvoptError, LookupError):

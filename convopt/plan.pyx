@@ -23,6 +23,7 @@ cnp.import_array()
 cdef enum:
     IDLE_WORKSPACES = 2    # kept between calls; more are made, and freed again, while more threads call at once
     BIAS_MARGIN = 64       # bytes a kernel may read beyond the last bias
+    FLOPS_PER_THREAD = 1000000    # waking a thread costs some microseconds, the time of about this much work
 
 
 cdef class ConvPlan:
@@ -61,7 +62,7 @@ cdef class ConvPlan:
         """
         self.shape, self.algorithm, self.params, self.choice = shape, algorithm, params, choice
         self.wanted_threads = 0 if threads is None else threads
-        self.threads = thread_limit(self.wanted_threads)
+        self.threads = min(thread_limit(self.wanted_threads), 1 + shape.flops // FLOPS_PER_THREAD)
         self.dtype = np.dtype(shape.dtype)
         self.type_num = cnp.NPY_FLOAT if shape.itemsize == 4 else cnp.NPY_DOUBLE
         self.input_shape = shape.input_shape if input_shape is None else tuple(input_shape)
@@ -85,8 +86,10 @@ cdef class ConvPlan:
             if bias is not None:
                 self.bias = Buffer(shape.k * shape.itemsize + BIAS_MARGIN)
                 self.set_bias(bias)
+            self.idle.append(Buffer(self.workspace_bytes))
         except MemoryError as error:
-            raise WorkspaceError(f"{algorithm} needs {self.packed_bytes if self.convolver else 'more'} bytes for packed filters: {error}")
+            needed = self.packed_bytes + self.workspace_bytes if self.convolver is not None else 0
+            raise WorkspaceError(f"{algorithm} needs {needed} bytes for packed filters and workspace: {error}", needed) from None
 
     def __call__(self, x, out=None):
         """The convolution of `x`, an array of the planned shape and dtype; written to `out` if given, and returned.
@@ -156,7 +159,7 @@ cdef class ConvPlan:
         try:
             return Buffer(nbytes)
         except MemoryError:
-            raise WorkspaceError(f"{self.algorithm} needs a workspace of {nbytes} bytes, which cannot be allocated") from None
+            raise WorkspaceError(f"{self.algorithm} needs a workspace of {nbytes} bytes, which cannot be allocated", nbytes) from None
 
     cdef int fill_with_bias(self, cnp.ndarray target) except -1:
         """An input without pixels whose padding alone makes outputs: zeros, plus bias, activated."""
@@ -218,7 +221,8 @@ cdef class ConvPlan:
             convolver = prepare(self.algorithm, self.shape, self.params)
             convolver.pack_filters(array, thread_limit(self.wanted_threads))
         except MemoryError as error:
-            raise WorkspaceError(f"{self.algorithm} needs {self.packed_bytes} bytes for packed filters: {error}") from None
+            needed = self.packed_bytes
+            raise WorkspaceError(f"{self.algorithm} needs {needed} bytes for packed filters: {error}", needed) from None
         self.convolver = convolver
         self.has_filters = True
 

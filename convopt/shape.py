@@ -269,10 +269,7 @@ def _sizes(name: str, value: Any) -> list[int]:
 
 def _spatial_pair(name: str, value: Any, data_format: str) -> Pair:
     """(height, width) out of an int or a sequence of 1, 2 or 4 entries; batch and channel entries must be 1."""
-    if hasattr(value, "__iter__"):
-        entries = [_integer(name, entry) for entry in _sequence(name, value)]
-    else:
-        entries = [_integer(name, value)]
+    entries = [_integer(name, entry) for entry in (_sequence(name, value) if hasattr(value, "__iter__") else [value])]
     if len(entries) == 1:
         pair = (entries[0], entries[0])
     elif len(entries) == 2:

@@ -11,12 +11,7 @@ if TYPE_CHECKING:
     from convopt.algorithms.contract import Algorithm, Convolver
     from convopt.shape import ConvShape
 
-ALGORITHMS: dict[str, Algorithm] = {
-    module.NAME: module
-    for module in (
-        direct,
-    )
-}
+ALGORITHMS: dict[str, Algorithm] = {module.NAME: module for module in (direct,)}
 
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:

@@ -109,7 +109,7 @@ cdef class Implementation(Convolver):
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """[group][panel][tap][channel][nr], the last panel as wide as whole vectors need, its padding zero."""
-        cdef ptrdiff_t depth = self.taps * self.conv.group_c, group, panel, row, first, width, wide
+        cdef ptrdiff_t depth = self.taps * self.conv.group_c, group, panel, _row, first, width, wide
         cdef ptrdiff_t item = self.conv.itemsize
         cdef char *to = <char *>self.packed.data
         cdef const char *source
@@ -119,7 +119,7 @@ cdef class Implementation(Convolver):
                 width = min(<ptrdiff_t>self.nr, self.conv.group_k - first)
                 wide = min(<ptrdiff_t>self.nr, self.padded_k() - first)
                 source = <const char *>filters + (group * self.conv.group_k + first) * item
-                for row in range(depth):
+                for _row in range(depth):
                     memcpy(to, source, width * item)
                     memset(to + width * item, 0, (wide - width) * item)
                     to += wide * item
@@ -167,7 +167,8 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t channel = group * self.conv.group_k + offset
         cdef ptrdiff_t ldb = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
         cdef int nr = <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset)
-        cdef const char *panel = <const char *>self.packed.data + (group * self.padded_k() + offset) * self.taps * self.conv.group_c * item
+        cdef ptrdiff_t depth = self.taps * self.conv.group_c
+        cdef const char *panel = <const char *>self.packed.data + (group * self.padded_k() + offset) * depth * item
         cdef Epilogue epilogue = call.epilogue[0]
         if epilogue.bias != NULL:
             epilogue.bias = <const char *>epilogue.bias + channel * item
@@ -179,7 +180,7 @@ cdef class Implementation(Convolver):
             table += self.taps * self.mr
 
     cdef int pixel_parts(self, int threads) noexcept nogil:
-        """Threads are a grid over pixel tiles and filter columns: rows of the grid that make the largest share, then the traffic, smallest."""
+        """Threads form a grid, pixel tiles x filter columns: its rows that make the largest share, then the traffic, smallest."""
         cdef ptrdiff_t pixels = self.conv.n * self.conv.oh * self.conv.ow
         cdef ptrdiff_t tiles = (pixels + self.mr - 1) // self.mr, columns = self.conv.groups * self.panels
         cdef double filter_bytes = <double>self.packed_size()

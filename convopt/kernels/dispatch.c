@@ -29,7 +29,7 @@ static unsigned long long xcr0(void) {
 }
 
 int convopt_isa_detect(void) {
-    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;               /* leaf 1, ECX */
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;                        /* leaf 1, ECX */
     const unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31; /* leaf 7, EBX */
     const unsigned long long ymm = 0x6, zmm = 0xe6; /* XCR0: SSE+AVX state; with opmask and both ZMM halves */
     unsigned a, b, c, d;

@@ -45,10 +45,10 @@ typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *fr
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
-    int itemsize;                /* bytes of an element: 4 or 8 */
-    int vl;                      /* elements of a vector */
-    int nv_max;                  /* widest register tile, in vectors */
-    int mr[CONVOPT_MAX_NV + 1];  /* mr[nv]: tallest register tile that is nv vectors wide */
+    int itemsize;               /* bytes of an element: 4 or 8 */
+    int vl;                     /* elements of a vector */
+    int nv_max;                 /* widest register tile, in vectors */
+    int mr[CONVOPT_MAX_NV + 1]; /* mr[nv]: tallest register tile that is nv vectors wide */
     convopt_igemm *igemm;
     convopt_transpose *transpose;
 } convopt_kernels;

@@ -1,0 +1,398 @@
+"""The public calls: arguments -> ConvShape -> chosen algorithm -> ConvPlan -> result.
+
+``conv2d`` keeps what it worked out for a combination of shapes and options in a table, so that a repeated call costs
+one look-up besides its plan's own call. ``plan`` does that work once and hands the plan out.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convopt.algorithms import parallel
+from convopt.errors import DTypeError, ShapeError, WorkspaceError
+from convopt.plan import ConvPlan, array_of, checked_bias, limits_of
+from convopt.shape import DTYPES, ConvShape
+from convopt.tuning import planner
+from convopt.tuning.planner import Choice, Request
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+#: Named accuracies: the largest accepted max|y - y64| / max|y64|.
+ACCURACIES = MappingProxyType({"strict": 1e-6, "ieee": 1e-5})
+DEFAULT_ACCURACY = 1e-5
+TUNE_LEVELS = ("auto", "cached", "estimate", "exhaustive", "measure")
+DEVICES = ("cpu", "gpu")
+
+#: Remembered conv2d configurations; the oldest are forgotten first.
+_MAX_CONFIGURATIONS = 512
+_MAX_THREADS = 1024
+
+
+def conv2d(
+    input: ArrayLike,
+    filters: ArrayLike,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[Sequence[int]] = "VALID",
+    data_format: str = "NHWC",
+    dilations: int | Sequence[int] | None = None,
+    name: str | None = None,
+    *,
+    bias: ArrayLike | None = None,
+    activation: str | None = None,
+    out: NDArray[Any] | None = None,
+    algorithm: str = "auto",
+    tune: str | None = None,
+    threads: int | None = None,
+    accuracy: float | str | None = None,
+    max_workspace: int | None = None,
+    deterministic: bool | None = None,
+    device: str = "cpu",
+) -> Any:
+    """2-D convolution with the arguments and results of ``tf.nn.conv2d``.
+
+    Args:
+        input: array ``[..., N, H, W, C]`` (``[..., N, C, H, W]`` for ``data_format="NCHW"``), float32 or float64, rank 4 or more.
+        filters: array ``[R, S, C/groups, K]`` of the input's dtype. Fewer channels than the input's mean a grouped convolution;
+            one means depthwise.
+        strides, dilations: an int, or 1, 2 (height, width) or 4 (one per dimension of data_format) of them.
+        padding: "SAME", "VALID", 2 pairs ((top, bottom), (left, right)), or 4 pairs in the order of data_format.
+        name: ignored; there for TensorFlow's signature.
+        bias: K values added to every pixel. activation: None, "relu" or "relu6".
+        out: array of the result's shape to write to, as in NumPy; may overlap the input.
+        algorithm: "auto" or a name, optionally with parameters: "winograd", "winograd:t=6". See ``convopt.algorithms``.
+        tune: how "auto" chooses. "auto": at once by estimate, then measured when the time spent here has repaid it. "estimate": never
+            times. "measure", "exhaustive": time the candidates now, unless remembered. "cached": only what is remembered.
+        threads: most threads to use; None: the default (see ``convopt.threads``).
+        accuracy: largest accepted max|y - exact| / max|exact|; "strict" is 1e-6; "ieee" also keeps NaN and Inf where they belong.
+        max_workspace: most bytes of scratch memory. deterministic: True for a choice that no timing influences.
+        device: "cpu", or "gpu" to hand the work to TensorFlow.
+
+    Returns:
+        An array of the input's dtype and layout with K channels (``out`` if given).
+
+    Raises:
+        ShapeError: impossible value; DTypeError: impossible type; UnsupportedError: the named algorithm or device cannot serve
+        this; WorkspaceError: no algorithm fits max_workspace or memory; CacheMiss: ``tune="cached"`` and nothing remembered.
+    """
+    if type(input) is not np.ndarray or device != "cpu":
+        elsewhere = _device_of(input, device)
+        if elsewhere == "gpu":
+            from convopt import tensorflow
+
+            return tensorflow.conv2d(input, filters, strides, padding, data_format, dilations, bias=bias, activation=activation, out=out)
+    x = input if type(input) is np.ndarray else array_of("input", input)
+    w = filters if type(filters) is np.ndarray else array_of("filters", filters)
+    # Text and numbers that compare equal may not mean the same (1.0 is no stride): anything but an int is keyed by its repr.
+    key = (
+        x.shape, x.dtype, w.shape, w.dtype,
+        strides if type(strides) is int else repr(strides),
+        padding if type(padding) is str else (repr(padding),),
+        data_format,
+        dilations if type(dilations) is int else repr(dilations),
+        bias is None, activation, algorithm, tune,
+        parallel.current(threads) if threads is None or (type(threads) is int and threads > 0) else _thread_count(threads),
+        accuracy, max_workspace, deterministic,
+    )  # fmt: skip
+    try:
+        configuration = _configurations.get(key)
+    except TypeError:  # an option that cannot be hashed cannot be valid either: what follows says which
+        configuration = None
+    if configuration is None:
+        request = _request(
+            x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic
+        )
+        configuration = _Configuration(request, x.shape, algorithm, _tune_level(tune))
+        _configurations[key] = configuration
+        while len(_configurations) > _MAX_CONFIGURATIONS:
+            _configurations.pop(next(iter(_configurations)), None)
+    return configuration(x, w, bias, out)
+
+
+def plan(
+    input_shape: Sequence[int],
+    filters: ArrayLike,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[Sequence[int]] = "VALID",
+    data_format: str = "NHWC",
+    dilations: int | Sequence[int] | None = None,
+    *,
+    bias: ArrayLike | None = None,
+    activation: str | None = None,
+    dtype: Any = None,
+    algorithm: str = "auto",
+    tune: str = "measure",
+    threads: int | None = None,
+    accuracy: float | str | None = None,
+    max_workspace: int | None = None,
+    deterministic: bool | None = None,
+) -> ConvPlan:
+    """A convolution prepared once: algorithm chosen (measured, unless remembered), filters packed, workspace allocated.
+
+    Arguments as for ``conv2d``, but the input's shape instead of the input; dtype: that of input and filters, default the filters' own.
+    Returns a ConvPlan: call it as ``p(x, out=None)``, from any number of threads at once.
+
+    Raises what ``conv2d`` raises.
+    """
+    w = array_of("filters", filters)
+    if dtype is not None:
+        w = w.astype(_dtype(dtype), copy=False)
+    x = _Like(input_shape, w.dtype)
+    request = _request(
+        x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic, constant=True
+    )
+    level = _tune_level(tune)
+    return _build(request, algorithm, "measure" if level == "auto" else level, w, bias, tuple(input_shape))
+
+
+def output_shape(
+    input_shape: Sequence[int],
+    filters_shape: Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[Sequence[int]] = "VALID",
+    data_format: str = "NHWC",
+    dilations: int | Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """Shape of what ``conv2d`` would return. Raises ShapeError, DTypeError as it would."""
+    shape = ConvShape.from_arguments(input_shape, filters_shape, strides, padding, data_format, dilations)
+    return (*tuple(input_shape)[:-3], *shape.output_shape[1:])
+
+
+def algorithms(
+    input_shape: Sequence[int],
+    filters_shape: Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[Sequence[int]] = "VALID",
+    data_format: str = "NHWC",
+    dilations: int | Sequence[int] | None = None,
+    dtype: Any = "float32",
+) -> list[str]:
+    """Names of the algorithms that can serve this convolution. Raises ShapeError, DTypeError as ``conv2d`` would."""
+    shape = ConvShape.from_arguments(input_shape, filters_shape, strides, padding, data_format, dilations, _dtype(dtype).name)
+    return planner.applicable(shape)
+
+
+def explain(
+    input_shape: Sequence[int],
+    filters_shape: Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[Sequence[int]] = "VALID",
+    data_format: str = "NHWC",
+    dilations: int | Sequence[int] | None = None,
+    *,
+    bias: bool = False,
+    activation: str | None = None,
+    dtype: Any = "float32",
+    algorithm: str = "auto",
+    tune: str = "estimate",
+    threads: int | None = None,
+    accuracy: float | str | None = None,
+    max_workspace: int | None = None,
+    deterministic: bool | None = None,
+) -> str:
+    """What a plan would choose for this problem and why not the others, as a text. Times nothing unless ``tune`` says so."""
+    like = _Like(filters_shape, _dtype(dtype))
+    request = _request(
+        _Like(input_shape, like.dtype), like, strides, padding, data_format, dilations, np.zeros(0) if bias else None, activation,
+        threads, accuracy, max_workspace, deterministic, constant=True, check_bias=False,
+    )  # fmt: skip
+    return planner.choose(request, _tune_level(tune), algorithm).explain()
+
+
+class threads:
+    """``convopt.threads(n)``: use n threads by default from now on; as a context manager, until its end.
+
+    Raises ShapeError or DTypeError for what is no positive integer.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._before = parallel.set_default(_thread_count(n))
+
+    def __enter__(self) -> threads:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        parallel.set_default(self._before)
+
+
+class _Like:
+    """Shape and dtype of an array nobody has made yet."""
+
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+class _Configuration:
+    """One combination of shapes and options of conv2d: the choice made for it, and idle plans to serve it with.
+
+    Level "auto" is ski rental: run with the estimate until the time spent equals what measuring would cost, then measure
+    once; whatever the number of calls, the total stays within about twice the best that hindsight could do.
+    """
+
+    def __init__(self, request: Request, input_shape: tuple[int, ...], algorithm: str, level: str) -> None:
+        self.request, self.input_shape, self.algorithm = request, input_shape, algorithm
+        self.level = "estimate" if level == "auto" else level
+        self.idle: list[ConvPlan] = []
+        self.spent, self.allowance = 0.0, float("inf")
+        self.retuning = threading.Lock()
+        first = self.new_plan()
+        if level == "auto" and algorithm == "auto" and not request.deterministic and first.choice.source == "estimate":
+            self.allowance = planner.budget(request)
+        self.idle.append(first)
+
+    def new_plan(self) -> ConvPlan:
+        bias = np.zeros(self.request.shape.k, self.request.shape.dtype) if self.request.bias else None
+        return _build(self.request, self.algorithm, self.level, None, bias, self.input_shape)
+
+    def __call__(self, x: NDArray[Any], w: NDArray[Any], bias: Any, out: NDArray[Any] | None) -> NDArray[Any]:
+        try:
+            serving = self.idle.pop()
+        except IndexError:
+            serving = self.new_plan()
+        started = time.perf_counter()
+        result = serving.call_once(x, w, bias, out)
+        self.spent += time.perf_counter() - started
+        self.idle.append(serving)
+        if self.spent > self.allowance:
+            self.measure()
+        return result
+
+    def measure(self) -> None:
+        """Let the tuner have its turn, once; other threads go on with the plans there are."""
+        if os.getpid() != _process or not self.retuning.acquire(blocking=False):
+            return
+        try:
+            self.allowance = float("inf")
+            self.level = "measure"
+            self.idle = [self.new_plan()]
+        finally:
+            self.retuning.release()
+
+
+_configurations: dict[tuple[Any, ...], _Configuration] = {}
+_process = os.getpid()
+
+
+def _build(
+    request: Request, algorithm: str, level: str, w: NDArray[Any] | None, bias: ArrayLike | None, input_shape: tuple[int, ...]
+) -> ConvPlan:
+    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less."""
+    if not isinstance(algorithm, str):
+        raise DTypeError(f"algorithm is {algorithm!r}; expected 'auto' or a name such as 'direct'")
+    while True:
+        choice: Choice = planner.choose(request, level, algorithm)
+        try:
+            return ConvPlan(
+                request.shape, choice.algorithm, dict(choice.params), w, bias=bias, activation=request.activation,
+                threads=request.threads, input_shape=input_shape, choice=choice,
+            )  # fmt: skip
+        except WorkspaceError as error:
+            if algorithm != "auto" or not error.needed:
+                raise
+            request = replace(request, max_workspace=error.needed - 1)
+
+
+def _request(
+    x: Any, w: Any, strides: Any, padding: Any, data_format: Any, dilations: Any, bias: Any, activation: Any, threads: Any,
+    accuracy: Any, max_workspace: Any, deterministic: Any, constant: bool = False, check_bias: bool = True,
+) -> Request:  # fmt: skip
+    """The planner's view of the arguments, every one of them checked."""
+    for argument, array in (("input", x), ("filters", w)):
+        if isinstance(array, np.ndarray):
+            array_of(argument, array)
+    if x.dtype.itemsize != w.dtype.itemsize:
+        raise DTypeError(f"filters has dtype {w.dtype}; input has {x.dtype}: they must be the same")
+    shape = ConvShape.from_arguments(x.shape, w.shape, strides, padding, data_format, dilations, x.dtype.newbyteorder("=").name)
+    if bias is not None and check_bias:
+        checked_bias(bias, shape.k, np.dtype(shape.dtype))
+    limits_of(activation)
+    limit, finite_only = _accuracy(accuracy)
+    return Request(
+        shape=shape,
+        bias=bias is not None,
+        activation=activation,
+        threads=_thread_count(threads),
+        constant_filters=constant,
+        accuracy=limit,
+        finite_only=finite_only,
+        max_workspace=_workspace_limit(max_workspace),
+        deterministic=bool(deterministic),
+    )
+
+
+def _device_of(input: Any, device: Any) -> str:
+    """Where the work goes: where the caller said, or where a TensorFlow tensor lives already."""
+    if device not in DEVICES:
+        raise ShapeError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
+    tf = sys.modules.get("tensorflow")
+    on_gpu = tf is not None and isinstance(input, getattr(tf, "Tensor", ())) and "GPU" in str(getattr(input, "device", ""))
+    return "gpu" if on_gpu else str(device)
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        known: np.dtype[Any] = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise DTypeError(f"dtype is {dtype!r}; expected float32 or float64") from None
+    if known.name not in DTYPES:
+        raise DTypeError(f"dtype is {dtype!r}; expected float32 or float64")
+    return known
+
+
+def _thread_count(threads: Any) -> int:
+    if threads is None:
+        return parallel.current()
+    try:
+        count = operator.index(threads)
+    except TypeError:
+        raise DTypeError(f"threads is {threads!r}; expected an integer of at least 1") from None
+    if not 1 <= count <= _MAX_THREADS:
+        raise ShapeError(f"threads is {threads!r}; it must be from 1 to {_MAX_THREADS}")
+    return parallel.current(count)
+
+
+def _tune_level(tune: Any) -> str:
+    level = os.environ.get("CONVOPT_TUNE") or "auto" if tune is None else tune
+    if level not in TUNE_LEVELS:
+        raise ShapeError(f"tune is {level!r}; expected one of {', '.join(TUNE_LEVELS)}")
+    return str(level)
+
+
+def _accuracy(accuracy: Any) -> tuple[float, bool]:
+    """(largest accepted error, whether NaN and Inf must stay where they belong)."""
+    if accuracy is None:
+        accuracy = os.environ.get("CONVOPT_ACCURACY") or DEFAULT_ACCURACY
+    if isinstance(accuracy, str) and accuracy in ACCURACIES:
+        return ACCURACIES[accuracy], accuracy == "ieee"
+    try:
+        limit = float(accuracy)
+    except (TypeError, ValueError):
+        limit = -1.0
+    if not limit > 0:
+        raise ShapeError(f"accuracy is {accuracy!r}; expected a number above 0, or one of {', '.join(ACCURACIES)}")
+    return limit, False
+
+
+def _workspace_limit(max_workspace: Any) -> int | None:
+    if max_workspace is None:
+        max_workspace = os.environ.get("CONVOPT_MAX_WORKSPACE") or None
+    if max_workspace is None:
+        return None
+    try:
+        limit = int(max_workspace)
+    except (TypeError, ValueError):
+        limit = -1
+    if limit < 0:
+        raise ShapeError(f"max_workspace is {max_workspace!r}; expected a number of bytes, at least 0")
+    return limit
