@@ -141,17 +141,12 @@ class Store:
     def _read(self, name: str, folder: int, lines: dict[bytes, list[bytes]]) -> None:
         """Add a file's lines by key; checksums are not looked at yet. Foreign files add nothing."""
         try:
-            file = os.open(name, _READ, dir_fd=folder)
+            data = _content(name, folder)
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                raise
             _warn(f"cannot read {self.directory / name}: {error}")
             return
-        with open(file, "rb") as stream:
-            about = os.fstat(file)
-            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_size > LARGEST_FILE:
-                return
-            data = stream.read()
         if not data.startswith(self._header):
             return
         for line in data.split(b"\n")[1:-1]:
@@ -332,8 +327,21 @@ def _open_directory(directory: Path, create: bool) -> Iterator[int]:
         os.close(folder)
 
 
+def _content(name: str, folder: int) -> bytes:
+    """All of a file; nothing where it is no plain file of this user, or one too large to be ours."""
+    file = os.open(name, _READ, dir_fd=folder)
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_size > LARGEST_FILE:
+            return b""
+        with open(file, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(file)
+
+
 def _line(key: str, value: Any) -> bytes:
-    if not key.isprintable() or " " in key:
+    if not key.isprintable() or " " in key or not key:
         raise ValueError(f"key is {key!r}; expected a text without blanks")
     rest = f"{time.time_ns():020d} {key} {json.dumps(value, separators=(',', ':'), allow_nan=False)}".encode()
     return b"%08x %s" % (zlib.crc32(rest), rest)
