@@ -1,61 +1,312 @@
-"""Which algorithm, with which parameters: the estimate-only beginnings of the planner."""
+"""Choosing an algorithm for a problem: from what is remembered, by measuring, or by the cost model.
+
+Levels (``tune``): "estimate" takes what is remembered, else the cost model's best, and never times anything; "measure"
+times the candidates that the cost model leaves in the running, unless that was done before; "exhaustive" times all;
+"cached" takes what is remembered or raises CacheMiss.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from convopt.algorithms import ALGORITHMS, native_shape
-from convopt.errors import UnsupportedError
-from convopt.shape import ConvShape
+from convopt.algorithms import parallel
+from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
+from convopt.kernels import registry
+
+from . import cache, cost_model, measure, records
+from .candidates import Candidate, Identity, Request, applicable, candidates, label, parse_algorithm
+from .cost_model import Speeds
+from .records import Record
+
+__all__ = ["LEVELS", "Choice", "Contender", "Request", "applicable", "budget", "choose"]
+
+LEVELS = ("estimate", "measure", "exhaustive", "cached")
+#: Candidates whose estimate is so many times the best one are not measured.
+PRUNE = 4.0
+#: Choices kept at hand; beyond that many, all are made anew from the cache.
+AT_HAND = 4096
+#: The cache's key of the machine's constants.
+SPEEDS_KEY = "machine"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Everything that may change the answer."""
+class Contender:
+    """One candidate as ``explain`` shows it. Times in seconds per call, sizes in bytes, None where it was not timed.
 
-    shape: ConvShape
-    bias: bool
-    activation: str | None
-    threads: int
-    constant_filters: bool
-    accuracy: float = 1e-5
-    finite_only: bool = False
-    max_workspace: int | None = None
-    deterministic: bool = False
+    estimate: the cost model's time. error: measured max|y - y64| / max|y64|, else the expected one. verdict: why it was
+    not chosen; "chosen" for the one that was.
+    """
+
+    algorithm: str
+    params: dict[str, int]
+    estimate: float
+    seconds: float | None
+    spread: float | None
+    error: float
+    workspace_bytes: int
+    packed_bytes: int
+    verdict: str
+
+    @property
+    def label(self) -> str:
+        """As users write it: ``winograd:t=6``."""
+        return label(self.algorithm, tuple(self.params.items()))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was chosen, and why."""
+    """The chosen algorithm with parameters, and how it was chosen.
+
+    source: "named" by the caller, "estimate", "measured" just now, or remembered from the "cache".
+    seconds: of one call, as measured, else as estimated. error: measured max|y - y64| / max|y64|, None if it was not.
+    contenders: every candidate, the chosen one first, then the faster before the slower.
+    """
 
     algorithm: str
     params: dict[str, int]
     source: str
-    seconds: float | None
+    seconds: float
     error: float | None
-    contenders: tuple[Any, ...] = ()
+    contenders: tuple[Contender, ...]
 
     def explain(self) -> str:
-        """A text for people."""
-        return f"{self.algorithm} {self.params} ({self.source})"
+        """A table of the contenders for people, and what the choice rests on."""
+        reasons = {
+            "named": "the caller named it",
+            "estimate": "by the cost model: nothing is remembered of this problem",
+            "measured": "measured just now",
+            "cache": "measured earlier on this machine",
+        }
+        lines = [f"{self.contenders[0].label}: {reasons[self.source]}"]
+        rows = [("", "time", "spread", "estimate", "error", "workspace", "filters", "")]
+        for each in self.contenders:
+            rows.append(
+                (
+                    each.label,
+                    "-" if each.seconds is None else _duration(each.seconds),
+                    "-" if each.spread is None else f"{100 * each.spread:.0f} %",
+                    _duration(each.estimate),
+                    f"{each.error:.1e}",
+                    _size(each.workspace_bytes),
+                    _size(each.packed_bytes),
+                    each.verdict,
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+            lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:-1], row[-1]]).rstrip())
+        return "\n".join(lines)
 
 
-def applicable(shape: ConvShape) -> list[str]:
-    """Names of the algorithms that can serve the shape."""
-    return [name for name, module in ALGORITHMS.items() if module.why_not(native_shape(module, shape)) is None]
-
-
-def budget(request: Request) -> float:
-    """Seconds that measuring this would cost."""
-    return 1.0
+_measuring = threading.Lock()
+# The cache's generation that they belong to, and the choices made.
+_at_hand: tuple[int, dict[tuple[Request, str, str, str], Choice]] = (-1, {})
 
 
 def choose(request: Request, tune: str, algorithm: str = "auto") -> Choice:
-    """The default parameters of the named, or of the first applicable algorithm."""
-    name = applicable(request.shape)[0] if algorithm == "auto" else algorithm.partition(":")[0]
-    if name not in ALGORITHMS:
-        raise UnsupportedError(f"algorithm is {name!r}; known are {', '.join(ALGORITHMS)}")
-    module = ALGORITHMS[name]
-    native = native_shape(module, request.shape)
-    return Choice(name, module.candidates(native)[0], "estimate", None, module.expected_error(native, module.candidates(native)[0]))
+    """The algorithm to use for a request.
+
+    tune: one of LEVELS. algorithm: "auto", a name, or a name with parameters as in "winograd:t=6": then only these
+    candidates take part, and unless it is to be measured or was, the first of them is it.
+
+    Raises UnsupportedError (no such algorithm or parameters, or not for this problem), WorkspaceError (none within
+    max_workspace), CacheMiss, ShapeError (no such level).
+    """
+    global _at_hand
+    mark = (request, tune, algorithm, registry.isa())
+    generation, choices = _at_hand
+    if generation == cache.generation():
+        choice = choices.get(mark)
+        if choice is not None:
+            return choice
+    choice = _choose(request, tune, algorithm)
+    generation, choices = _at_hand
+    if generation != cache.generation() or len(choices) >= AT_HAND:
+        _at_hand = generation, choices = cache.generation(), {}
+    choices[mark] = choice
+    return choice
+
+
+def budget(request: Request) -> float:
+    """Seconds that choosing by "measure" would take now: 0 where nothing is left to measure."""
+    allowed, estimates = _admitted(request, candidates(request), "auto")
+    missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
+    return measure.cost([estimates[each] for each in missing]) if missing else 0.0
+
+
+def _choose(request: Request, tune: str, algorithm: str) -> Choice:
+    if not isinstance(tune, str):
+        raise DTypeError(f"tune is {tune!r}; expected one of {', '.join(LEVELS)}")
+    if tune not in LEVELS:
+        raise ShapeError(f"tune is {tune!r}; expected one of {', '.join(LEVELS)}")
+    found = candidates(request, algorithm)
+    allowed, estimates = _admitted(request, found, algorithm)
+    named = parse_algorithm(algorithm)[0] != "auto"
+    known: tuple[Record, ...] = ()
+    source = "cache"
+    if not request.deterministic:
+        known = _remembered(request, algorithm, found)
+        if tune in ("measure", "exhaustive") and not (named and len(allowed) == 1) and _can_measure(request):
+            known, measured = _measured(request, tune, algorithm, found)
+            source = "measured" if measured else "cache"
+            estimates = _estimates(request, found)
+    best = records.select(_of(known, allowed), request)
+    if best is not None:
+        chosen = next(each for each in allowed if each.identity == best.identity)
+    elif tune == "cached" and not (named and len(allowed) == 1):
+        raise CacheMiss(f"tune is 'cached', and nothing is remembered of {request.key()} in {cache.path()} for this machine")
+    else:
+        rejected = {record.identity for record in known if record.rejected}
+        sound = [each for each in allowed if each.identity not in rejected] or allowed
+        chosen = sound[0] if named else min(sound, key=lambda each: estimates[each])
+        source = "named" if named else "estimate"
+    if named and len(allowed) == 1:
+        source = "named"
+    contenders = _contenders(request, found, chosen, estimates, known)
+    seconds = estimates[chosen] if best is None or best.seconds is None else best.seconds
+    return Choice(chosen.algorithm, dict(chosen.params), source, seconds, None if best is None else best.error, contenders)
+
+
+def _admitted(request: Request, found: Sequence[Candidate], algorithm: str) -> tuple[list[Candidate], dict[Candidate, float]]:
+    """The candidates within the request's limits, and the estimates of all."""
+    allowed, refused = records.admissible(found, request)
+    if not allowed:
+        if all(each.spreads_nonfinite for each in found):
+            raise UnsupportedError(f"algorithm is {algorithm!r}, which spreads NaN and Inf; accuracy='ieee' excludes such algorithms")
+        least = min(each.workspace_bytes for each, reason in refused.items() if reason.startswith("workspace"))
+        raise WorkspaceError(f"max_workspace is {request.max_workspace} bytes; {request.shape.key()} needs at least {least}")
+    return allowed, _estimates(request, found)
+
+
+def _estimates(request: Request, found: Iterable[Candidate]) -> dict[Candidate, float]:
+    speeds = None if request.deterministic else Speeds.from_json(cache.get(SPEEDS_KEY))
+    if speeds is None:
+        speeds = cost_model.TYPICAL[registry.isa()]
+    return {each: cost_model.estimate(each, request, speeds) for each in found}
+
+
+def _key(request: Request, algorithm: str) -> str:
+    """Where measurements of an algorithm that was named are kept: not among those "auto" chooses from, where it would win alone."""
+    name, _ = parse_algorithm(algorithm)
+    return request.key() if name == "auto" else f"{request.key()}_{name}"
+
+
+def _remembered(request: Request, algorithm: str, found: Sequence[Candidate]) -> tuple[Record, ...]:
+    """The records of candidates that still exist."""
+    own = records.from_json(cache.get(_key(request, algorithm)))
+    shared = records.from_json(cache.get(_key(request, "auto")))
+    return records.alive(records.merge(shared, own), found)
+
+
+def _of(known: Iterable[Record], allowed: Iterable[Candidate]) -> list[Record]:
+    """The records of these candidates."""
+    identities = {each.identity for each in allowed}
+    return [record for record in known if record.identity in identities]
+
+
+def _can_measure(request: Request) -> bool:
+    """Not where there is nothing to compute, nor in a place where as many threads as asked for cannot run."""
+    return not request.shape.is_empty and 0 not in request.shape.input_shape and parallel.current(request.threads) == request.threads
+
+
+def _missing(
+    request: Request, allowed: Sequence[Candidate], estimates: dict[Candidate, float], known: Iterable[Record], tune: str
+) -> list[Candidate]:
+    """The candidates to measure that were not yet, the most promising first.
+
+    The cost model's best may be its worst mistake: so everything it thinks faster than what was measured takes part too.
+    """
+    seen = {record.identity for record in known}
+    limit = PRUNE * min(estimates[each] for each in allowed)
+    best = records.select(_of(known, allowed), request)
+    if best is not None and best.fastest is not None:
+        limit = max(limit, best.fastest)
+    missing = [each for each in allowed if each.identity not in seen and (tune == "exhaustive" or estimates[each] <= limit)]
+    return sorted(missing, key=lambda each: estimates[each])
+
+
+def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candidate]) -> tuple[tuple[Record, ...], bool]:
+    """All records once nothing is missing, and whether anything had to be measured for that."""
+    key = _key(request, algorithm)
+    measured = False
+    tried: set[Candidate] = set()
+    with _measuring:  # two measurements at a time would measure each other
+        if cache.get(SPEEDS_KEY) is None:
+            cache.put(SPEEDS_KEY, measure.speeds().to_json())
+        allowed, estimates = _admitted(request, found, algorithm)
+        while True:
+            known = _remembered(request, algorithm, found)
+            missing = [each for each in _missing(request, allowed, estimates, known, tune) if each not in tried]
+            if not missing:
+                return known, measured
+            tried.update(missing)
+            # The best so far runs again beside the new ones: times of different hours do not compare.
+            best = records.select(_of(known, allowed), request)
+            anchor = [each for each in allowed if best is not None and each.identity == best.identity]
+            fresh = measure.measure(request, anchor + missing)
+            cache.put(key, records.to_json(records.merge(known, fresh)))
+            measured = True
+
+
+def _contenders(
+    request: Request, found: Sequence[Candidate], chosen: Candidate, estimates: dict[Candidate, float], known: Iterable[Record]
+) -> tuple[Contender, ...]:
+    by_identity = {record.identity: record for record in known}
+    refused = records.admissible(found, request)[1]
+    contenders = []
+    for each in found:
+        record = by_identity.get(each.identity)
+        error = each.expected_error if record is None or record.error is None else record.error
+        verdict = "chosen" if each is chosen else refused.get(each) or _verdict(request, each, chosen, estimates, by_identity)
+        contenders.append(
+            Contender(
+                each.algorithm,
+                dict(each.params),
+                estimates[each],
+                None if record is None else record.seconds,
+                None if record is None else record.spread,
+                error,
+                each.workspace_bytes,
+                each.packed_bytes,
+                verdict,
+            )
+        )
+    contenders.sort(key=lambda each: (each.verdict != "chosen", each.seconds is None, each.seconds or each.estimate))
+    return tuple(contenders)
+
+
+def _verdict(
+    request: Request,
+    candidate: Candidate,
+    chosen: Candidate,
+    estimates: dict[Candidate, float],
+    known: dict[Identity, Record],
+) -> str:
+    """Why an admissible candidate was not chosen."""
+    record, winner = known.get(candidate.identity), known.get(chosen.identity)
+    if record is not None and record.rejected:
+        return record.rejected
+    if record is None or record.fastest is None or winner is None or winner.fastest is None:
+        ratio = estimates[candidate] / estimates[chosen]
+        return f"not measured; estimated {ratio:.2f} times the chosen one's time"
+    if record.error is not None and record.error > request.accuracy:
+        return f"error {record.error:.1e} is above {request.accuracy:.1e}"
+    ratio = record.fastest / winner.fastest
+    return f"{ratio:.2f} times slower" if ratio > records.TIE else "as fast, but less accurate or with a larger workspace"
+
+
+def _duration(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def _size(nbytes: int) -> str:
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if nbytes >= scale:
+            return f"{nbytes / scale:.3g} {unit}"
+    return f"{nbytes} B"

@@ -1,0 +1,90 @@
+"""Seconds a candidate will take, from what it does and how fast the machine is; nothing is timed here.
+
+A call's arithmetic and its memory traffic overlap, imperfectly; starting threads, changing layouts and, where filters
+are not constant, packing them come on top. The estimate answers at once where nothing was measured, and spares the
+measurement candidates without hope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import machine
+from .candidates import Candidate, Request
+
+#: Share of the shorter of arithmetic and traffic that is not hidden behind the longer.
+NOT_HIDDEN = 0.3
+#: Speed of code that is not a GEMM (transforms, depthwise), as a share of the FMA peak.
+VECTOR_SHARE = 0.3
+#: Bytes of packed filters made per second by one core, as a share of the second-level cache's bandwidth.
+PACKING_SHARE = 0.05
+#: Seconds of entering an algorithm at all.
+CALL = 5e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """A machine's constants. peak: float32 operations per second of one core. Others: bytes per second of one core,
+    by where the data lies; memory_all: of all cores together. wake: seconds to start and join threads once."""
+
+    peak: float
+    level2: float
+    level3: float
+    memory: float
+    memory_all: float
+    wake: float
+
+    def to_json(self) -> dict[str, float]:
+        """A JSON object; ``from_json`` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Speeds | None:
+        """The speeds a JSON object describes, None if it describes none."""
+        try:
+            speeds = cls(**{str(name): float(value) for name, value in values.items()})
+        except (TypeError, ValueError, AttributeError):
+            return None
+        return speeds if all(0 < value < 1e18 for value in asdict(speeds).values()) else None
+
+
+#: What is assumed by instruction set before a machine was measured: a server core of these years.
+TYPICAL = {
+    "generic": Speeds(peak=2.0e10, level2=4e10, level3=2e10, memory=1.1e10, memory_all=2e10, wake=3e-6),
+    "avx2": Speeds(peak=9.0e10, level2=6e10, level3=2.5e10, memory=1.2e10, memory_all=2e10, wake=3e-6),
+    "avx512": Speeds(peak=1.3e11, level2=7e10, level3=2.5e10, memory=1.2e10, memory_all=2e10, wake=3e-6),
+}
+
+
+def estimate(candidate: Candidate, request: Request, speeds: Speeds) -> float:
+    """Seconds of one call."""
+    work, threads = candidate.work, request.threads
+    busy = max(1, min(threads, work.parts))
+    shares = -(-work.parts // busy) * busy / max(1, work.parts)  # the longest share, where parts do not divide evenly
+    peak = speeds.peak * 4 / request.shape.itemsize * busy / shares
+    arithmetic = work.gemm_flops / (peak * max(work.gemm_efficiency, 0.01)) + work.vector_flops / (peak * VECTOR_SHARE)
+    traffic = (work.moved_bytes + candidate.layout_bytes) / _bandwidth(_footprint(candidate, request), busy, speeds)
+    seconds = max(arithmetic, traffic) + NOT_HIDDEN * min(arithmetic, traffic) + CALL
+    if busy > 1:
+        seconds += speeds.wake
+    if not request.constant_filters:
+        seconds += candidate.packed_bytes / (speeds.level2 * PACKING_SHARE)
+    return seconds
+
+
+def _footprint(candidate: Candidate, request: Request) -> int:
+    """Bytes that one call touches, each counted once."""
+    shape = request.shape
+    tensors = shape.itemsize * shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
+    return tensors + candidate.packed_bytes + candidate.workspace_bytes
+
+
+def _bandwidth(footprint: int, busy: int, speeds: Speeds) -> float:
+    """Bytes per second of so many threads together on data of which so much is in use."""
+    level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
+    if footprint <= level2 * busy // 2:
+        return speeds.level2 * busy
+    if footprint <= level3 // 2:
+        return speeds.level3 * busy
+    return min(speeds.memory * busy, speeds.memory_all)

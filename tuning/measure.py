@@ -1,0 +1,274 @@
+"""Measuring: which candidate is right, and which is fastest, on the arrays of a request. The only module that looks at a clock.
+
+First every candidate computes its result once, which is checked (see ``check``): a wrong or overrunning one is never
+timed. Then the others race: in rounds, each once per round in random order, so that whatever disturbs the machine
+disturbs all alike; those far behind drop out; the race ends when the leaders have not changed for some rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convopt.algorithms import ALGORITHMS
+from convopt.algorithms.parallel import usable_cores
+from convopt.errors import WorkspaceError
+from convopt.plan import ConvPlan
+from convopt.shape import ConvShape
+
+from . import machine
+from .candidates import Candidate, Request
+from .check import Trial
+from .cost_model import Speeds
+from .records import TIE, Record
+
+#: Seconds of racing per problem.
+LIMIT = 0.5
+#: Seconds of the shortest sample: shorter calls are repeated within it.
+SAMPLE = 2e-4
+#: A candidate is dropped once its best time is so many times that of the best candidate ...
+DROP = 1.5
+#: ... after so many samples: any single one may have met a time slice of another process.
+SAMPLES_TO_DROP = 3
+#: Rounds of a race at least, and how many of them the leaders must have been the same.
+ROUNDS, SETTLED = 10, 5
+#: Errors beyond the expected one times this are not rounding.
+WRONG = 100.0
+
+
+class Runnable(Protocol):
+    """What is timed: ConvPlan, or a stand-in of the tests."""
+
+    def __call__(self, x: NDArray[np.floating], out: NDArray[np.floating]) -> object: ...
+    def call_once(
+        self, x: NDArray[np.floating], filters: NDArray[np.floating], bias: NDArray[np.floating] | None, out: NDArray[np.floating]
+    ) -> object: ...
+
+
+Make = Callable[[Request, Candidate, Trial], Runnable]
+
+
+def make_plan(request: Request, candidate: Candidate, trial: Trial) -> Runnable:
+    """The plan of a candidate."""
+    return ConvPlan(
+        request.shape,
+        candidate.algorithm,
+        dict(candidate.params),
+        trial.filters,
+        bias=trial.bias,
+        activation=request.activation,
+        threads=request.threads,
+    )
+
+
+class Contestant:
+    """A candidate in a race: its plan and the times of its calls so far, seconds."""
+
+    def __init__(self, candidate: Candidate, call: Callable[[], object], error: float) -> None:
+        self.candidate = candidate
+        self.call = call
+        self.error = error
+        self.times: list[float] = []
+        self.repeats = 1
+        self.first = self._run()
+        if self.first < SAMPLE:
+            self.repeats = math.ceil(SAMPLE / max(self.first, 1e-7))
+            self.first = self._run()  # the first call alone says too little
+            self.repeats = max(1, math.ceil(SAMPLE / self.first))
+
+    def _run(self) -> float:
+        call = self.call
+        start = perf_counter()
+        for _ in repeat(None, self.repeats):
+            call()
+        return (perf_counter() - start) / self.repeats
+
+    def sample(self) -> None:
+        """Time it once more."""
+        self.times.append(self._run())
+
+    @property
+    def fastest(self) -> float:
+        """Smallest time so far."""
+        return min(self.times, default=self.first)
+
+    @property
+    def hopeless_beyond(self) -> float:
+        """The best candidate's time below which this one need not run on."""
+        return self.fastest / DROP if len(self.times) >= SAMPLES_TO_DROP else 0.0
+
+    def record(self) -> Record:
+        """What is known at the end."""
+        times = self.times or [self.first]
+        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+        return record_of(
+            self.candidate,
+            seconds=float(f"{statistics.median(times):.4g}"),
+            fastest=float(f"{min(times):.4g}"),
+            spread=float(f"{(quartiles[2] - quartiles[0]) / quartiles[1]:.3g}"),
+            error=float(f"{self.error:.3g}"),
+            samples=len(times),
+        )
+
+
+def record_of(candidate: Candidate, **measured: object) -> Record:
+    """The record of a candidate with what was measured."""
+    return Record(
+        candidate.algorithm,
+        candidate.params,
+        candidate.revision,
+        candidate.workspace_bytes,
+        candidate.packed_bytes,
+        candidate.spreads_nonfinite,
+        **measured,  # type: ignore[arg-type]
+    )
+
+
+def measure(request: Request, candidates: Sequence[Candidate], limit: float = LIMIT, make: Make = make_plan) -> list[Record]:
+    """Check and time the candidates, best guess first; a record of each, except those that memory does not suffice for.
+
+    limit: seconds of racing. The output of the request must not be empty.
+    """
+    trial = Trial(request)
+    records, contestants = [], []
+    with _undisturbed():
+        for candidate in candidates:
+            try:
+                plan = make(request, candidate, trial)
+                rejected, error = verify(plan, request, candidate, trial)
+            except WorkspaceError:
+                continue
+            if rejected:
+                records.append(record_of(candidate, rejected=rejected))
+            else:
+                contestants.append(Contestant(candidate, _call(plan, request, trial), error))
+        race(contestants, limit)
+    return records + [contestant.record() for contestant in contestants]
+
+
+def verify(plan: Runnable, request: Request, candidate: Candidate, trial: Trial) -> tuple[str, float]:
+    """(why the candidate must never be chosen, "" if it may; its error), from one call."""
+    trial.poison()
+    plan(trial.x, out=trial.out)
+    if trial.overran():
+        return "writes outside its output", math.inf
+    error = trial.error()
+    if not error <= WRONG * candidate.expected_error:
+        return f"wrong: error {error:.1e}, expected {candidate.expected_error:.1e}", error
+    return "", error
+
+
+def race(contestants: Sequence[Contestant], limit: float) -> None:
+    """Time contestants against each other until it is clear which are fastest, for `limit` seconds at most (and a round)."""
+    if not contestants:
+        return
+    running = list(contestants)
+    order = random.Random()
+    end = perf_counter() + limit
+    leaders: set[int] = set()
+    rounds = settled = 0
+    while rounds < ROUNDS or settled < SETTLED:
+        order.shuffle(running)
+        for contestant in running:
+            contestant.sample()
+        rounds += 1
+        best = min(each.fastest for each in running)
+        running = [each for each in running if best >= each.hopeless_beyond]
+        now = {id(each) for each in running if each.fastest <= TIE * best}
+        settled = settled + 1 if now == leaders else 0
+        leaders = now
+        if perf_counter() > end or (len(running) == 1 and rounds >= SETTLED):
+            return
+
+
+def cost(estimates: Sequence[float], limit: float = LIMIT) -> float:
+    """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
+    samples = [max(SAMPLE, seconds) for seconds in estimates]
+    return 0.02 + sum(2 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True)) + min(limit, ROUNDS * sum(samples))
+
+
+def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
+    """One call as the caller will make it: with the filters packed before, or in it."""
+    x, filters, bias, out = trial.x, trial.filters, trial.bias, trial.out
+    if request.constant_filters:
+        return lambda: plan(x, out=out)
+    return lambda: plan.call_once(x, filters, bias, out)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage collection while timing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def speeds() -> Speeds:
+    """This machine's constants for the cost model, measured in about a tenth of a second."""
+    with _undisturbed():
+        shape = ConvShape(1, 28, 28, 128, 128, 3, 3, pads=((1, 1), (1, 1)))
+        direct = ALGORITHMS["direct"]
+        params = direct.candidates(shape)[0]
+        work = direct.work(shape, params, 1)
+        peak = work.gemm_flops / work.gemm_efficiency / _fastest_call(shape, params, 1)
+        level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
+        memory = _copy_speed(1 << 26, 1)
+        cores = min(usable_cores(), 8)
+        small = ConvShape(1, 8, 8, 16, 16, 3, 3)
+        alone, together = (_fastest_call(small, direct.candidates(small)[0], threads) for threads in (1, min(2, cores)))
+        return Speeds(
+            peak=peak,
+            level2=_copy_speed(level2 // 2, 1),
+            level3=_copy_speed(min(level3 // 2, 1 << 23), 1),
+            memory=memory,
+            memory_all=max(memory, _copy_speed(1 << 25, cores)) if cores > 1 else memory,
+            wake=min(max(together - alone / 2, 5e-7), 1e-4),
+        )
+
+
+def _fastest_call(shape: ConvShape, params: dict[str, int], threads: int) -> float:
+    x, filters = np.ones(shape.input_shape, np.float32), np.ones(shape.filters_shape, np.float32)
+    out = np.empty(shape.output_shape, np.float32)
+    plan = ConvPlan(shape, "direct", params, filters, threads=threads)
+    times = []
+    for _ in range(20):
+        start = perf_counter()
+        plan(x, out=out)
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _copy_speed(nbytes: int, threads: int) -> float:
+    """Bytes per second, read plus written, of copies whose source and target together have `nbytes` per thread."""
+    arrays = [(np.ones(nbytes // 2, np.uint8), np.ones(nbytes // 2, np.uint8)) for _ in range(threads)]
+    repeats = max(1, (1 << 21) // nbytes)
+
+    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+        for _ in repeat(None, repeats):
+            np.copyto(pair[1], pair[0])
+
+    times = []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(4):
+            start = perf_counter()
+            if threads == 1:
+                copy(arrays[0])
+            else:
+                list(pool.map(copy, arrays))
+            times.append(perf_counter() - start)
+    return nbytes * repeats * threads / min(times)
