@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct
+from convopt.algorithms import direct, im2col
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     module.NAME: module
     for module in (
         direct,
+        im2col,
     )
 }
 
