@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct
+from convopt.algorithms import direct, im2col
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
     from convopt.algorithms.contract import Algorithm, Convolver
     from convopt.shape import ConvShape
 
-ALGORITHMS: dict[str, Algorithm] = {module.NAME: module for module in (direct,)}
+ALGORITHMS: dict[str, Algorithm] = {
+    module.NAME: module
+    for module in (
+        direct,
+        im2col,
+    )
+}
 
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:

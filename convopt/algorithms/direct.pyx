@@ -8,14 +8,14 @@ Loops, outermost first: share of a thread (pixels x filter panels) > block of pi
 filter panel > pixel tile. A filter panel is read once per block, a pixel row once per panel from L1 or L2.
 """
 
+from convopt.algorithms import panels
 from convopt.algorithms.contract import Work
-
-from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue, kernels
+from convopt.kernels.registry cimport Epilogue
 
 NAME = "direct"
 REVISION = 1
@@ -35,27 +35,7 @@ def why_not(shape):
 
 def candidates(shape):
     """Register-tile widths `nv` in vectors, the one that wastes least first."""
-    table_vl, table_mr = _tile(shape)
-    vectors = -(-shape.group_k // table_vl)
-    widths = range(1, min(len(table_mr), vectors) + 1)
-    return [{"nv": nv} for nv in sorted(widths, key=lambda nv: _cost(vectors, table_mr, nv))]
-
-
-def _tile(shape):
-    table = kernels(shape.itemsize)
-    return table.vl, [table.mr[nv] for nv in range(1, table.nv_max + 1)]
-
-
-def _cost(vectors, table_mr, nv):
-    # Loads per multiply-add of the tile (one of b and one broadcast per row), plus what a narrow last panel adds.
-    full, rest = divmod(vectors, nv)
-    loads = full * nv * _loads(table_mr, nv) + (rest * _loads(table_mr, rest) if rest else 0)
-    return loads / vectors, -nv
-
-
-def _loads(table_mr, nv):
-    mr = table_mr[nv - 1]
-    return (mr + nv) / (mr * nv)
+    return panels.widths(shape)
 
 
 def expected_error(shape, params):
@@ -65,7 +45,7 @@ def expected_error(shape, params):
 
 def work(shape, params, threads):
     """One pass over input and output per filter panel block; filters once per block of pixels."""
-    vl, _ = _tile(shape)
+    vl, _ = panels.tiles(shape)
     padded_k = -(-shape.group_k // vl) * vl * shape.groups
     pixels = shape.n * shape.oh * shape.ow
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k)
@@ -96,7 +76,7 @@ cdef class Implementation(Convolver):
         self.zeros.fill(0)
 
     cdef ptrdiff_t padded_k(self) noexcept nogil:
-        return (self.conv.group_k + self.kernels.vl - 1) // self.kernels.vl * self.kernels.vl
+        return whole(self.conv.group_k, self.kernels.vl)
 
     cdef size_t packed_size(self) noexcept nogil:
         return self.conv.groups * self.padded_k() * self.taps * self.conv.group_c * self.conv.itemsize
@@ -108,22 +88,7 @@ cdef class Implementation(Convolver):
         return threads * self.table_size()
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
-        """[group][panel][tap][channel][nr], the last panel as wide as whole vectors need, its padding zero."""
-        cdef ptrdiff_t depth = self.taps * self.conv.group_c, group, panel, _row, first, width, wide
-        cdef ptrdiff_t item = self.conv.itemsize
-        cdef char *to = <char *>self.packed.data
-        cdef const char *source
-        for group in range(self.conv.groups):
-            for panel in range(self.panels):
-                first = panel * self.nr
-                width = min(<ptrdiff_t>self.nr, self.conv.group_k - first)
-                wide = min(<ptrdiff_t>self.nr, self.padded_k() - first)
-                source = <const char *>filters + (group * self.conv.group_k + first) * item
-                for _row in range(depth):
-                    memcpy(to, source, width * item)
-                    memset(to + width * item, 0, (wide - width) * item)
-                    to += wide * item
-                    source += self.conv.k * item
+        pack_panels(&self.conv, self.kernels.vl, self.nr, <const char *>filters, <char *>self.packed.data)
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.pixel_parts(call.threads)

@@ -3,6 +3,7 @@
 
 #include "igemm-inl.h"
 #include "transpose-inl.h"
+#include "gather-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -15,4 +16,5 @@ const convopt_kernels KERNELS = {
     .mr = TILE_MR,
     .igemm = igemm,
     .transpose = transpose,
+    .gather = gather,
 };

@@ -42,6 +42,14 @@ typedef void convopt_igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, cons
 typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, void *to,
                                ptrdiff_t ldt);
 
+/* Row i of `to` is runs from `from` laid end to end: from[row[i] + run[j] + e], 0 <= e < length[j], j = 0 .. runs-1.
+ * Runs are copied in chunks: up to CONVOPT_GATHER_SLACK bytes past the longest run's end at each from + row[i] + run[j]
+ * are read, and as many past the end of a row of `to` are written. Rows are written in order, so that a later row
+ * (or run) may begin where an earlier one ends. The total of length[] is at most ldt. */
+#define CONVOPT_GATHER_SLACK 192
+typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run,
+                            const ptrdiff_t *length, const void *from, void *to, ptrdiff_t ldt);
+
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
@@ -51,6 +59,7 @@ typedef struct {
     int mr[CONVOPT_MAX_NV + 1]; /* mr[nv]: tallest register tile that is nv vectors wide */
     convopt_igemm *igemm;
     convopt_transpose *transpose;
+    convopt_gather *gather;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

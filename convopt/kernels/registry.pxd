@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -14,6 +14,10 @@ cdef extern from "kernels.h":
     ctypedef void Transpose "convopt_transpose"(
         ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t ldf, void *to, ptrdiff_t ldt) noexcept nogil
 
+    ctypedef void Gather "convopt_gather"(
+        ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run, const ptrdiff_t *length,
+        const void *source, void *to, ptrdiff_t ldt) noexcept nogil
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -22,6 +26,7 @@ cdef extern from "kernels.h":
         int mr[5]
         Igemm *igemm
         Transpose *transpose
+        Gather *gather
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

@@ -1,0 +1,394 @@
+"""im2col by panels: the windows of a block of output pixels are copied into a panel, and the panel multiplied.
+
+Folding the taps and the channels into one depth Q = R*S*C/groups pays where there are few channels (the first layer of
+every network): the product then runs over Q elements in a row, not over C/groups of them at a time. The whole im2col
+matrix never exists; a panel is as large as a cache.
+
+A block is some output rows of one image, or a part of one row. Its input, with the padding around it, is the *band*:
+a copy in the workspace, or the input itself where the block touches no padding. Out of the band, `gather` copies
+
+* NHWC: pixel by pixel the window, as rows of Q elements; the product is rows x filter panels, pixels x channels;
+* NCHW: tap by tap the pixels, as Q rows of `nr` pixels; the product is filters x this panel, channels x pixels. The band
+  keeps columns that are a stride apart together, so that neighbouring outputs read neighbouring elements.
+"""
+
+from convopt.algorithms import panels
+from convopt.algorithms.contract import Work
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from convopt.algorithms.contract cimport Call, Convolver
+from convopt.algorithms.panels cimport pack_panels, whole
+from convopt.algorithms.parallel cimport share_begin
+from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
+
+NAME = "im2col"
+REVISION = 1
+LAYOUTS = ("NHWC", "NCHW")
+SPREADS_NONFINITE = False
+
+cdef enum:
+    PANEL_BYTES = 1 << 17    # windows of one block (NHWC), or its band (NCHW): within the smallest L2 in use, beside the filters
+    CACHE_LINE = 64
+    FEW_UNITS = 32           # output rows that are enough for any number of threads
+
+#: Bytes of one output row's band beyond which packing makes no sense: only absurd padding or dilation needs so much.
+BAND_LIMIT = 1 << 28
+
+
+def why_not(shape):
+    """The reason im2col cannot serve a shape: one output row alone needs a copy of the input larger than BAND_LIMIT."""
+    width = max(shape.ow - 1, 0) * shape.strides[1] + shape.extent[1]
+    needed = shape.r * width * shape.group_c * shape.itemsize
+    if needed > BAND_LIMIT:
+        return f"the padded input of one output row has {needed} bytes; im2col copies at most {BAND_LIMIT}"
+    return None
+
+
+def candidates(shape):
+    """Register-tile widths `nv` in vectors: of output channels (NHWC) or of pixels (NCHW)."""
+    if shape.data_format == "NHWC":
+        return panels.widths(shape)
+    vl, mr = panels.tiles(shape)
+    pixels = max(1, shape.oh * shape.ow)
+
+    def loads(nv):
+        tiles = -(-shape.group_k // mr[nv - 1])
+        rows = shape.group_k / tiles
+        return (rows + nv) / (rows * nv) * (-(-pixels // (nv * vl)) * nv * vl / pixels), -nv
+
+    return [{"nv": nv} for nv in sorted(range(1, min(len(mr), -(-pixels // vl)) + 1), key=loads)]
+
+
+def expected_error(shape, params):
+    """Rounding of a sum in order grows as the square root of its length."""
+    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+
+
+def work(shape, params, threads):
+    """Every window is written to the panel and read from it; tensors and filters move once."""
+    vl, _ = panels.tiles(shape)
+    pixels = shape.n * shape.oh * shape.ow
+    nhwc = shape.data_format == "NHWC"
+    lanes = -(-shape.group_k // vl) * vl * shape.groups if nhwc else shape.k
+    windows = shape.itemsize * pixels * shape.depth * shape.groups
+    tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
+    return Work(
+        gemm_flops=2.0 * pixels * lanes * shape.depth,
+        gemm_efficiency=0.9 * shape.depth / (shape.depth + 6),
+        vector_flops=0.0,
+        moved_bytes=tensors + 2.0 * windows,
+        parts=max(1, shape.n * shape.oh),
+    )
+
+
+# Output pixels of one block: `rows` output rows from `row` on, columns `column` to `column + width`, of image `image`.
+# Only blocks as wide as the output have several rows, so that the pixels of a block follow each other in the output.
+cdef struct Block:
+    ptrdiff_t image, row, column, rows, width
+
+
+# Where a block finds its input. Distances in elements: from a row to the next, from a column to the next column that
+# is a stride away (pitch_x) and, within a stride, to the next (phase); from an output row's first input row to the next
+# one's (step), and from a tap's input row to the next one's (tap).
+cdef struct Band:
+    const char *data
+    ptrdiff_t row, pixel, phase, channel, step, tap
+
+
+cdef class Implementation(Convolver):
+    cdef int nv, nr, mr
+    cdef ptrdiff_t depth, pitch              # elements: of a window, between windows of a panel
+    cdef ptrdiff_t columns                   # filter panels (NHWC) or tiles of filters (NCHW) of one group
+    cdef ptrdiff_t segments, block_rows      # parts of an output row; output rows of a block
+    cdef ptrdiff_t band_rows, band_width     # of the largest block, in pixels
+    cdef ptrdiff_t block_pixels
+    cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
+
+    def __init__(self, shape, dict params):
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h
+        self.nv = params["nv"]
+        self.nr = self.nv * self.kernels.vl
+        self.mr = self.kernels.mr[self.nv]
+        self.depth = self.conv.r * self.conv.s * self.conv.group_c
+        # Rows a multiple of a small power of two apart would fall into few cache sets.
+        self.pitch = self.depth if self.depth * item % 256 else self.depth + CACHE_LINE // item
+        extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
+        if self.conv.nchw:
+            self.columns = (self.conv.group_k + self.mr - 1) // self.mr
+            most = max(<ptrdiff_t>(4 * self.nr), PANEL_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item))
+        else:
+            self.columns = (self.conv.group_k + self.nr - 1) // self.nr
+            most = max(<ptrdiff_t>self.mr, PANEL_BYTES // (self.pitch * item))
+        if self.conv.n * self.conv.oh < FEW_UNITS:
+            most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
+        self.segments = (ow + most - 1) // most
+        self.block_rows = 1 if self.segments > 1 else min(max(<ptrdiff_t>1, self.conv.oh), most // ow)
+        self.block_pixels = self.block_rows * ((ow + self.segments - 1) // self.segments)
+        self.band_width = (self.block_pixels // self.block_rows - 1) * self.conv.stride_w + (self.conv.s - 1) * self.conv.dilation_w + 1
+        self.every_row = self.block_rows * self.conv.r < (self.block_rows - 1) * self.conv.stride_h + extent_h
+        self.band_rows = self.block_rows * self.conv.r if self.every_row else (self.block_rows - 1) * self.conv.stride_h + extent_h
+
+    cdef size_t packed_size(self) noexcept nogil:
+        if self.conv.nchw:
+            return self.conv.k * self.pitch * self.conv.itemsize
+        return self.conv.groups * whole(self.conv.group_k, self.kernels.vl) * self.depth * self.conv.itemsize
+
+    cdef size_t band_size(self) noexcept nogil:
+        cdef ptrdiff_t columns = whole(self.band_width, self.conv.stride_w) if self.conv.nchw else self.band_width
+        return whole(self.band_rows * columns * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
+
+    cdef size_t panel_size(self) noexcept nogil:
+        cdef ptrdiff_t elements = self.depth * self.nr if self.conv.nchw else self.block_pixels * self.pitch
+        return whole(elements * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
+
+    cdef size_t offsets_size(self) noexcept nogil:
+        cdef ptrdiff_t rows = self.depth if self.conv.nchw else self.block_pixels
+        cdef ptrdiff_t runs = self.nr if self.conv.nchw else self.conv.r * self.conv.s
+        return whole((rows + 2 * runs) * sizeof(ptrdiff_t), CACHE_LINE)
+
+    cdef size_t workspace_size(self, int threads) noexcept nogil:
+        return threads * (self.band_size() + self.panel_size() + self.offsets_size())
+
+    cdef void pack(self, const void *filters, int threads) noexcept nogil:
+        """NHWC: panels as for direct. NCHW: [output channel][input channel][tap], `pitch` apart."""
+        cdef ptrdiff_t taps = self.conv.r * self.conv.s, item = self.conv.itemsize, channel, tap
+        cdef const char *source = <const char *>filters
+        cdef char *to = <char *>self.packed.data
+        if not self.conv.nchw:
+            pack_panels(&self.conv, self.kernels.vl, self.nr, source, to)
+            return
+        for tap in range(taps):
+            for channel in range(self.conv.group_c):
+                copy_strided(source, 1, self.conv.k, to + (channel * taps + tap) * item, self.pitch, item)
+                source += self.conv.k * item
+
+    cdef ptrdiff_t units(self) noexcept nogil:
+        return self.conv.n * self.conv.oh * self.segments
+
+    cdef void run(self, const Call *call) noexcept nogil:
+        """Threads share the output rows; where those are too few, the filters as well."""
+        cdef ptrdiff_t rows = min(<ptrdiff_t>call.threads, self.units())
+        cdef ptrdiff_t columns = min(call.threads // rows, self.columns)
+        self.fork_join(call, <int>rows, <int>(rows * columns))
+
+    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
+        """`phase` is the number of shares along output rows."""
+        cdef int rows = phase, across = parts // phase
+        cdef ptrdiff_t unit = share_begin(self.units(), part // across, rows), last = share_begin(self.units(), part // across + 1, rows)
+        cdef ptrdiff_t column_first = share_begin(self.columns, part % across, across)
+        cdef ptrdiff_t column_last = share_begin(self.columns, part % across + 1, across)
+        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panel_size() + self.offsets_size())
+        cdef char *panel = band_memory + self.band_size()
+        cdef ptrdiff_t *offsets = <ptrdiff_t *>(panel + self.panel_size())
+        cdef ptrdiff_t group
+        cdef Block block
+        cdef Band band
+        while unit < last:
+            block = self.block_at(unit, last)
+            unit += block.rows
+            for group in range(self.conv.groups):
+                band = self.band_of(call.x, &block, group, band_memory)
+                if self.conv.nchw:
+                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, panel, offsets)
+                else:
+                    self.gather_windows(&block, &band, panel, offsets)
+                    self.multiply_nhwc(call, &block, group, column_first, column_last, panel)
+
+    cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil:
+        """The block that begins with this unit (a segment of an output row) and ends before unit `last`."""
+        cdef Block block
+        cdef ptrdiff_t row = unit // self.segments, segment = unit % self.segments
+        block.image = row // self.conv.oh
+        block.row = row % self.conv.oh
+        block.rows = 1 if self.segments > 1 else min(min(self.block_rows, last - unit), self.conv.oh - block.row)
+        block.column = segment * self.conv.ow // self.segments
+        block.width = (segment + 1) * self.conv.ow // self.segments - block.column
+        return block
+
+    cdef Band band_of(self, const char *x, const Block *block, ptrdiff_t group, char *memory) noexcept nogil:
+        """The block's input: in place where neither padding nor the end of the input is in reach, else copied."""
+        cdef ptrdiff_t y = block.row * self.conv.stride_h - self.conv.pad_top
+        cdef ptrdiff_t x0 = block.column * self.conv.stride_w - self.conv.pad_left
+        cdef ptrdiff_t height = (block.rows - 1) * self.conv.stride_h + (self.conv.r - 1) * self.conv.dilation_h + 1
+        cdef ptrdiff_t width = (block.width - 1) * self.conv.stride_w + (self.conv.s - 1) * self.conv.dilation_w + 1
+        cdef ptrdiff_t h = self.conv.h, w = self.conv.w, c = self.conv.c, begin, end
+        cdef bint inside = y >= 0 and y + height <= h and x0 >= 0 and x0 + width <= w
+        cdef Band band
+        if self.conv.nchw:
+            band.row, band.pixel, band.phase, band.channel = w, 1, 0, h * w
+            begin = ((block.image * c + group * self.conv.group_c) * h + y) * w + x0
+            end = begin + ((self.conv.group_c - 1) * h + height - 1) * w + width
+            inside = inside and self.conv.stride_w == 1
+        else:
+            band.row, band.pixel, band.phase, band.channel = w * c, self.conv.stride_w * c, c, 1
+            begin = ((block.image * h + y) * w + x0) * c + group * self.conv.group_c
+            end = begin + ((height - 1) * w + width) * c
+        if inside and (self.conv.n * h * w * c - end) * self.conv.itemsize >= CONVOPT_GATHER_SLACK:
+            band.data = x + begin * self.conv.itemsize
+            band.step, band.tap = self.conv.stride_h * band.row, self.conv.dilation_h * band.row
+            return band
+        self.copy_band(x, block, group, memory, &band)
+        return band
+
+    cdef void copy_band(self, const char *x, const Block *block, ptrdiff_t group, char *memory, Band *band) noexcept nogil:
+        """Copy the group's channels of the block's input, padding included, to `memory`."""
+        cdef ptrdiff_t item = self.conv.itemsize, index, y, row = block.row * self.conv.stride_h - self.conv.pad_top
+        cdef ptrdiff_t x0 = block.column * self.conv.stride_w - self.conv.pad_left
+        cdef ptrdiff_t rows = block.rows * self.conv.r, channel
+        cdef ptrdiff_t group_c = self.conv.group_c
+        if not self.every_row:
+            rows = (block.rows - 1) * self.conv.stride_h + (self.conv.r - 1) * self.conv.dilation_h + 1
+        if self.conv.nchw:
+            band.phase, band.pixel = (self.band_width + self.conv.stride_w - 1) // self.conv.stride_w, 1
+            band.row = band.phase * self.conv.stride_w
+            band.channel = rows * band.row
+        else:
+            band.phase, band.pixel, band.row, band.channel = group_c, self.conv.stride_w * group_c, self.band_width * group_c, 1
+        band.data = memory
+        band.step, band.tap = self.conv.stride_h * band.row, self.conv.dilation_h * band.row
+        if self.every_row:
+            band.step, band.tap = self.conv.r * band.row, band.row
+        for index in range(rows):
+            y = row + (index // self.conv.r * self.conv.stride_h + index % self.conv.r * self.conv.dilation_h if self.every_row else index)
+            if y < 0 or y >= self.conv.h:
+                for channel in range(group_c if self.conv.nchw else 1):
+                    memset(memory + (channel * band.channel + index * band.row) * item, 0, band.row * item)
+            elif self.conv.nchw:
+                for channel in range(group_c):
+                    self.copy_row_nchw(x + ((block.image * self.conv.c + group * group_c + channel) * self.conv.h + y) * self.conv.w * item,
+                                       x0, band.phase, memory + (channel * band.channel + index * band.row) * item)
+            else:
+                self.copy_row_nhwc(x + ((block.image * self.conv.h + y) * self.conv.w * self.conv.c + group * group_c) * item,
+                                   x0, memory + index * band.row * item)
+
+    cdef void copy_row_nhwc(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil:
+        """Columns x0 to x0 + band_width of an input row, zero outside the image."""
+        cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), last = max(min(self.band_width, self.conv.w - x0), first), column
+        cdef ptrdiff_t pixel = self.conv.group_c * self.conv.itemsize, distance = self.conv.c * self.conv.itemsize
+        memset(to, 0, first * pixel)
+        if self.conv.groups == 1:
+            memcpy(to + first * pixel, source + (x0 + first) * distance, (last - first) * pixel)
+        else:
+            for column in range(first, last):
+                memcpy(to + column * pixel, source + (x0 + column) * distance, pixel)
+        memset(to + last * pixel, 0, (self.band_width - last) * pixel)
+
+    cdef void copy_row_nchw(self, const char *source, ptrdiff_t x0, ptrdiff_t phase_pitch, char *to) noexcept nogil:
+        """As copy_row_nhwc, of one channel; columns that are a stride apart become neighbours."""
+        cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), last = max(min(self.band_width, self.conv.w - x0), first)
+        cdef ptrdiff_t stride = self.conv.stride_w, item = self.conv.itemsize, phase, column
+        if first > 0 or last < self.band_width:
+            memset(to, 0, phase_pitch * stride * item)
+        for phase in range(stride):
+            column = first + (phase - first % stride + stride) % stride
+            if column < last:
+                copy_strided(source + (x0 + column) * item, stride, (last - column + stride - 1) // stride,
+                             to + (phase * phase_pitch + column // stride) * item, 1, item)
+
+    cdef void gather_windows(self, const Block *block, const Band *band, char *panel, ptrdiff_t *offsets) noexcept nogil:
+        """NHWC: the windows of the block's pixels, one row of the panel each."""
+        cdef ptrdiff_t r, s, row, column, runs = 0
+        cdef ptrdiff_t *pixel = offsets
+        cdef ptrdiff_t *run = offsets + self.block_pixels
+        cdef ptrdiff_t *length = run + self.conv.r * self.conv.s
+        # Taps that are neighbours in memory make one run.
+        cdef bint joined = self.conv.dilation_w == 1 and band.phase == self.conv.group_c
+        for r in range(self.conv.r):
+            for s in range(1 if joined else self.conv.s):
+                run[runs] = r * band.tap + s * self.conv.dilation_w * band.phase
+                length[runs] = self.conv.s * self.conv.group_c if joined else self.conv.group_c
+                runs += 1
+        for row in range(block.rows):
+            for column in range(block.width):
+                pixel[row * block.width + column] = row * band.step + column * band.pixel
+        self.kernels.gather(block.rows * block.width, pixel, runs, run, length, band.data, panel, self.pitch)
+
+    cdef void multiply_nhwc(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
+                            const char *panel) noexcept nogil:
+        """The block's windows times the filter panels of a group."""
+        cdef ptrdiff_t item = self.conv.itemsize, pixels = block.rows * block.width, tiles = (pixels + self.mr - 1) // self.mr
+        cdef ptrdiff_t column, tile, begin, end, offset, channel, ldb, i
+        cdef ptrdiff_t padded_k = whole(self.conv.group_k, self.kernels.vl)
+        cdef char *out = call.out + ((block.image * self.conv.oh + block.row) * self.conv.ow + block.column) * self.conv.k * item
+        cdef const char *filters
+        cdef const void *rows[CONVOPT_MAX_MR]
+        cdef Epilogue epilogue = call.epilogue[0]
+        for column in range(column_first, column_last):
+            offset = column * self.nr
+            channel = group * self.conv.group_k + offset
+            ldb = min(<ptrdiff_t>self.nr, padded_k - offset)
+            filters = <const char *>self.packed.data + (group * padded_k + offset) * self.depth * item
+            if call.epilogue.bias != NULL:
+                epilogue.bias = <const char *>call.epilogue.bias + channel * item
+            for tile in range(tiles):
+                begin = tile * pixels // tiles
+                end = (tile + 1) * pixels // tiles
+                for i in range(end - begin):
+                    rows[i] = panel + (begin + i) * self.pitch * item
+                self.kernels.igemm(<int>(end - begin), <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset), 1, self.depth, rows,
+                                   filters, ldb, out + (begin * self.conv.k + channel) * item, self.conv.k, False, &epilogue)
+
+    cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
+                            ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:
+        """Gather the block's pixels, panel by panel, and multiply the group's filters with each."""
+        cdef ptrdiff_t c, r, s, reach, runs, begin, end, first, width, pixels = block.rows * block.width
+        cdef ptrdiff_t panels_ = (pixels + self.nr - 1) // self.nr, index
+        cdef ptrdiff_t *tap = offsets
+        cdef ptrdiff_t *run = offsets + self.depth
+        cdef ptrdiff_t *length = run + self.nr
+        for c in range(self.conv.group_c):
+            for r in range(self.conv.r):
+                for s in range(self.conv.s):
+                    reach = s * self.conv.dilation_w
+                    tap[0] = c * band.channel + r * band.tap + reach // self.conv.stride_w
+                    if self.conv.stride_w > 1:
+                        tap[0] += reach % self.conv.stride_w * band.phase
+                    tap += 1
+        for index in range(panels_):
+            begin = index * self.nr
+            end = min(begin + self.nr, pixels)
+            runs = 0
+            first = begin
+            while first < end:
+                width = min(end - first, block.width - first % block.width)
+                run[runs] = first // block.width * band.step + first % block.width
+                length[runs] = width
+                runs += 1
+                first += width
+            width = whole(end - begin, self.kernels.vl)
+            self.kernels.gather(self.depth, offsets, runs, run, length, band.data, panel, width)
+            self.multiply_panel(call, block, group, column_first, column_last, begin, <int>(end - begin), width, panel)
+
+    cdef void multiply_panel(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
+                             ptrdiff_t pixel, int pixels, ptrdiff_t ldb, const char *panel) noexcept nogil:
+        """NCHW: tiles of the group's filters times one panel of pixels."""
+        cdef ptrdiff_t item = self.conv.itemsize, tile, begin, end, channel, i, plane = self.conv.oh * self.conv.ow
+        cdef const void *rows[CONVOPT_MAX_MR]
+        cdef Epilogue epilogue = call.epilogue[0]
+        epilogue.bias = NULL
+        pixel += block.row * self.conv.ow + block.column
+        for tile in range(column_first, column_last):
+            begin = tile * self.conv.group_k // self.columns
+            end = (tile + 1) * self.conv.group_k // self.columns
+            channel = group * self.conv.group_k + begin
+            for i in range(end - begin):
+                rows[i] = <const char *>self.packed.data + (channel + i) * self.pitch * item
+            if call.epilogue.bias != NULL:
+                epilogue.row_bias = <const char *>call.epilogue.bias + channel * item
+            self.kernels.igemm(<int>(end - begin), pixels, 1, self.depth, rows, panel, ldb,
+                               call.out + ((block.image * self.conv.k + channel) * plane + pixel) * item, plane, False, &epilogue)
+
+
+cdef void copy_strided(const char *source, ptrdiff_t stride, ptrdiff_t count, char *to, ptrdiff_t to_stride, ptrdiff_t item) noexcept nogil:
+    """to[i * to_stride] = source[i * stride], in elements of `item` bytes."""
+    cdef ptrdiff_t i
+    if stride == 1 and to_stride == 1:
+        memcpy(to, source, count * item)
+    elif item == 4:
+        for i in range(count):
+            (<uint32_t *>to)[i * to_stride] = (<const uint32_t *>source)[i * stride]
+    else:
+        for i in range(count):
+            (<uint64_t *>to)[i * to_stride] = (<const uint64_t *>source)[i * stride]

@@ -1,0 +1,9 @@
+from convopt.algorithms.contract cimport Conv
+
+
+cdef inline ptrdiff_t whole(ptrdiff_t count, ptrdiff_t unit) noexcept nogil:
+    """`count` rounded up to a multiple of `unit`."""
+    return (count + unit - 1) // unit * unit
+
+
+cdef void pack_panels(const Conv *conv, int vl, int nr, const char *filters, char *to) noexcept nogil
