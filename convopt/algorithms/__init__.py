@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct
+from convopt.algorithms import direct, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
     from convopt.algorithms.contract import Algorithm, Convolver
     from convopt.shape import ConvShape
 
-ALGORITHMS: dict[str, Algorithm] = {module.NAME: module for module in (direct,)}
+ALGORITHMS: dict[str, Algorithm] = {module.NAME: module for module in (direct, winograd)}
 
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:

@@ -3,6 +3,7 @@
 
 #include "igemm-inl.h"
 #include "transpose-inl.h"
+#include "winograd-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -15,4 +16,6 @@ const convopt_kernels KERNELS = {
     .mr = TILE_MR,
     .igemm = igemm,
     .transpose = transpose,
+    .winograd_forms = winograd_forms,
+    .winograd_filter = winograd_filter,
 };

@@ -9,6 +9,16 @@
 
 #include <immintrin.h>
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+#if REAL_BYTES == 4
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+#else
+    __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
+#endif
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #if REAL_BYTES == 4
     __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -9,6 +9,14 @@
 
 #include <immintrin.h>
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+#if REAL_BYTES == 4
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+#endif
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #if REAL_BYTES == 4
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), v);

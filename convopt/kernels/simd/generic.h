@@ -7,4 +7,10 @@
 
 #include "vector.h"
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+    vec v = {0};
+    memcpy(&v, from, sizeof(REAL) * count);
+    return v;
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) { memcpy(to, &v, sizeof(REAL) * count); }
