@@ -1,17 +1,23 @@
 /* Winograd transforms; the contracts are in kernels.h, the 1-D transforms in generated/winograd-transforms.h.
  *
  * Lanes are channels. A tile's transform is straight-line code over a local array: columns first, then rows; the
- * compiler keeps as much of the array in registers as the ISA has. Two bodies of each: one for whole vectors of tiles
- * whose pixels all exist, one that asks for every pixel and every lane. */
+ * compiler keeps most of the array in 32 registers. With 16 it could not, so there one column or row is in registers
+ * at a time. Two bodies of each: one for whole vectors of tiles whose pixels all exist, one that asks for every pixel
+ * and every lane. */
 #include "generated/winograd-transforms.h"
 
 #define MAX_TILE 8
+#if REGISTERS >= 32
+#define UNROLL_PASS UNROLL
+#else
+#define UNROLL_PASS _Pragma("GCC unroll 1")
+#endif
 
 static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const int whole,
                                               const convopt_winograd_tile *tile, const REAL *x, ptrdiff_t row_stride,
                                               ptrdiff_t column_stride, int lanes, REAL *v, ptrdiff_t ldf) {
     vec d[MAX_TILE * MAX_TILE];
-    UNROLL for (int j = 0; j < tw; j++) {
+    UNROLL_PASS for (int j = 0; j < tw; j++) {
         UNROLL for (int i = 0; i < th; i++) {
             const REAL *pixel = x + i * row_stride + j * column_stride;
             if (whole)
@@ -23,7 +29,7 @@ static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const 
         }
         winograd_input_1d(th, d + j, tw, d + j, tw);
     }
-    UNROLL for (int i = 0; i < th; i++) {
+    UNROLL_PASS for (int i = 0; i < th; i++) {
         winograd_input_1d(tw, d + i * tw, 1, d + i * tw, 1);
         UNROLL for (int j = 0; j < tw; j++) store(v + (i * tw + j) * ldf, d[i * tw + j]);
     }
@@ -51,12 +57,12 @@ static ALWAYS_INLINE void winograd_output_tile(const int th, const int mh, const
                                                vec bias, vec lo, vec hi, int lanes, REAL *out, ptrdiff_t row_stride,
                                                ptrdiff_t column_stride) {
     vec half[MAX_TILE * MAX_TILE]; /* mh x tw */
-    UNROLL for (int j = 0; j < tw; j++) {
+    UNROLL_PASS for (int j = 0; j < tw; j++) {
         vec column[MAX_TILE];
         UNROLL for (int i = 0; i < th; i++) column[i] = load(q + (i * tw + j) * ldf);
         winograd_output_1d(th, mh, column, 1, half + j, tw);
     }
-    UNROLL for (int i = 0; i < mh; i++) {
+    UNROLL_PASS for (int i = 0; i < mh; i++) {
         vec y[MAX_TILE];
         winograd_output_1d(tw, mw, half + i * tw, 1, y, 1);
         UNROLL for (int j = 0; j < mw; j++) {
