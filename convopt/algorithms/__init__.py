@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct, im2col
+from convopt.algorithms import direct, im2col, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     for module in (
         direct,
         im2col,
+        winograd,
     )
 }
 

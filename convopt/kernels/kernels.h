@@ -49,6 +49,43 @@ typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *fr
 #define CONVOPT_GATHER_SLACK 192
 typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run,
                             const ptrdiff_t *length, const void *from, void *to, ptrdiff_t ldt);
+/* Winograd, one form per row of a table: F(m_h, t_h - m_h + 1) along the columns of a tile, F(m_w, t_w - m_w + 1) along
+ * its rows. A tile has t_h x t_w pixels of input and m_h x m_w of output; frequency f = i*t_w + j is one element of the
+ * transformed tile. Pixels of a tile lie row_stride and column_stride apart, which dilation makes larger.
+ *
+ *   x --input--> V[f][tile][channel] --igemm with U[f][channel][k]--> Q[f][tile][k] --output--> out */
+
+/* Where one tile lies, and which of its pixels exist. */
+typedef struct {
+    ptrdiff_t input;                               /* from x to input pixel (0, 0), which itself may not exist */
+    ptrdiff_t output;                              /* from out to output pixel (0, 0) */
+    int row_first, row_end, column_first, column_end; /* input pixels that exist; the others are padding, zero */
+    int rows, columns;                             /* output pixels that exist: 1 .. m_h, 1 .. m_w */
+} convopt_winograd_tile;
+
+/* v[f*ldf + i*ldv + c] for each tile i < count; c runs to whole vectors, those past `channels` come out as zero. */
+typedef void convopt_winograd_input(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels,
+                                    const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v,
+                                    ptrdiff_t ldf, ptrdiff_t ldv);
+
+/* The output pixels of each tile i < count from q[f*ldf + i*ldq + k], k < channels; q and `bias` are readable to whole
+ * vectors of k, row_bias is NULL. Nothing but the existing pixels' channels is written. */
+typedef void convopt_winograd_output(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels,
+                                     const void *q, ptrdiff_t ldf, ptrdiff_t ldq, void *out, ptrdiff_t row_stride,
+                                     ptrdiff_t column_stride, const convopt_epilogue *epilogue);
+
+typedef struct {
+    int t_h, m_h, t_w, m_w; /* all zero in the row that ends the table */
+    convopt_winograd_input *input;
+    convopt_winograd_output *output;
+} convopt_winograd;
+
+/* u[(f*channels + c)*ldu + k] = (G_h w_c G_w^T)[f] for k < outputs, in double and rounded once; zero for k < ldu past
+ * them. Filter element (r, s, c, k) is filters[r*ldr + s*lds + c*ldc + k]; g_h is t_h x taps, g_w likewise.
+ * ldu <= nv_max * vl. */
+typedef void convopt_winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w,
+                                     ptrdiff_t channels, ptrdiff_t outputs, const void *filters, ptrdiff_t ldc,
+                                     ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu);
 
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
@@ -60,6 +97,8 @@ typedef struct {
     convopt_igemm *igemm;
     convopt_transpose *transpose;
     convopt_gather *gather;
+    const convopt_winograd *winograd_forms;
+    convopt_winograd_filter *winograd_filter;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

@@ -17,6 +17,28 @@ cdef extern from "kernels.h":
     ctypedef void Gather "convopt_gather"(
         ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run, const ptrdiff_t *length,
         const void *source, void *to, ptrdiff_t ldt) noexcept nogil
+    ctypedef struct WinogradTile "convopt_winograd_tile":
+        ptrdiff_t input
+        ptrdiff_t output
+        int row_first, row_end, column_first, column_end
+        int rows, columns
+
+    ctypedef void WinogradInput "convopt_winograd_input"(
+        ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels, const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride,
+        void *v, ptrdiff_t ldf, ptrdiff_t ldv) noexcept nogil
+
+    ctypedef void WinogradOutput "convopt_winograd_output"(
+        ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels, const void *q, ptrdiff_t ldf, ptrdiff_t ldq,
+        void *out, ptrdiff_t row_stride, ptrdiff_t column_stride, const Epilogue *epilogue) noexcept nogil
+
+    ctypedef struct Winograd "convopt_winograd":
+        int t_h, m_h, t_w, m_w
+        WinogradInput *input
+        WinogradOutput *output
+
+    ctypedef void WinogradFilter "convopt_winograd_filter"(
+        const Winograd *form, const double *g_h, const double *g_w, ptrdiff_t channels, ptrdiff_t outputs,
+        const void *filters, ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu) noexcept nogil
 
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
@@ -27,6 +49,8 @@ cdef extern from "kernels.h":
         Igemm *igemm
         Transpose *transpose
         Gather *gather
+        const Winograd *winograd_forms
+        WinogradFilter *winograd_filter
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

@@ -1,6 +1,7 @@
 /* AVX2 and FMA: 32-byte vectors, 16 registers. */
 #define ISA avx2
 #define VECTOR_BYTES 32
+#define REGISTERS 16
 /* 12 accumulators, up to 3 vectors of b, one broadcast. */
 #define NV_MAX 3
 #define TILE_MR {0, 8, 6, 4, 0}
@@ -9,6 +10,16 @@
 
 #include <immintrin.h>
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+#if REAL_BYTES == 4
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+#else
+    __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
+#endif
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #if REAL_BYTES == 4
     __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -16,5 +27,14 @@ static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #else
     __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
     _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane), v);
+#endif
+}
+
+/* Minimum and maximum return their second operand where either is NaN: NaN passes through. */
+static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
+#if REAL_BYTES == 4
+    return _mm256_min_ps(hi, _mm256_max_ps(lo, v));
+#else
+    return _mm256_min_pd(hi, _mm256_max_pd(lo, v));
 #endif
 }

@@ -1,6 +1,7 @@
 /* AVX-512 F, BW, DQ, VL: 64-byte vectors, 32 registers, masked stores. */
 #define ISA avx512
 #define VECTOR_BYTES 64
+#define REGISTERS 32
 /* 24 to 28 accumulators, up to 4 vectors of b; the broadcasts are memory operands of the multiply-adds. */
 #define NV_MAX 4
 #define TILE_MR {0, 14, 14, 9, 6}
@@ -9,10 +10,27 @@
 
 #include <immintrin.h>
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+#if REAL_BYTES == 4
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << count) - 1), from);
+#endif
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #if REAL_BYTES == 4
     _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), v);
 #else
     _mm512_mask_storeu_pd(to, (__mmask8)((1u << count) - 1), v);
+#endif
+}
+
+/* Minimum and maximum return their second operand where either is NaN: NaN passes through. */
+static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
+#if REAL_BYTES == 4
+    return _mm512_min_ps(hi, _mm512_max_ps(lo, v));
+#else
+    return _mm512_min_pd(hi, _mm512_max_pd(lo, v));
 #endif
 }

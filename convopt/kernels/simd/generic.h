@@ -1,10 +1,26 @@
 /* Any CPU gcc knows: 16-byte vectors (SSE2, NEON), no fused multiply-add assumed. */
 #define ISA generic
 #define VECTOR_BYTES 16
+#define REGISTERS 16
 /* Register tiles: 16 vector registers, one of them for the product. Index is the width in vectors. */
 #define NV_MAX 2
 #define TILE_MR {0, 8, 5, 0, 0}
 
 #include "vector.h"
 
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+    vec v = {0};
+    memcpy(&v, from, sizeof(REAL) * count);
+    return v;
+}
+
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) { memcpy(to, &v, sizeof(REAL) * count); }
+
+/* lo where v < lo, hi where v > hi, else v; both comparisons are false for NaN, so NaN passes through. */
+static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
+    typedef __typeof__(v < lo) mask;
+    mask below = v < lo;
+    v = (vec)((below & (mask)lo) | (~below & (mask)v));
+    mask above = v > hi;
+    return (vec)((above & (mask)hi) | (~above & (mask)v));
+}

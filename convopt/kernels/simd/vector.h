@@ -14,12 +14,3 @@ typedef REAL vec_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 static ALWAYS_INLINE vec load(const REAL *from) { return *(const vec_unaligned *)from; }
 static ALWAYS_INLINE void store(REAL *to, vec v) { *(vec_unaligned *)to = v; }
 static ALWAYS_INLINE vec broadcast(REAL x) { return x - (vec){0}; }
-
-/* lo where v < lo, hi where v > hi, else v; both comparisons are false for NaN, so NaN passes through. */
-static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
-    typedef __typeof__(v < lo) mask;
-    mask below = v < lo;
-    v = (vec)((below & (mask)lo) | (~below & (mask)v));
-    mask above = v > hi;
-    return (vec)((above & (mask)hi) | (~above & (mask)v));
-}

@@ -1,0 +1,316 @@
+"""Winograd convolution: fewer multiplications, by transforming small overlapping tiles of the input.
+
+Each t x t tile of input and each filter is transformed (see kernels/cooktoom.py); in the transformed domain the
+convolution is one product per frequency, summed over channels: t*t small GEMMs on the micro-kernel that direct uses. The
+output transform turns t x t sums into m x m pixels, m = t - r + 1. Dilation d splits an image into d*d interleaved ones,
+which only changes where tiles start and how far apart their pixels lie.
+
+Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
+filter panel > frequency > rows of the register tile; bias, activation and the output transform follow each panel. The
+transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block.
+No intermediate is larger than a block.
+"""
+
+from convopt.algorithms.contract import Work
+from convopt.kernels import cooktoom
+
+from cython.parallel cimport prange
+from libc.math cimport INFINITY
+
+from convopt.algorithms.contract cimport Call, Convolver
+from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.parallel cimport share_begin
+from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, Winograd, WinogradTile, kernels
+
+NAME = "winograd"
+REVISION = 1
+LAYOUTS = ("NHWC",)
+SPREADS_NONFINITE = True
+
+cdef enum:
+    CACHE_LINE = 64
+    # Transformed input and sums of one block, bytes: half of the smallest L2 in use, the rest is for the filters.
+    BLOCK_BYTES = 1 << 19
+    # Below so many register tiles a block reads the filters too often; above so many tiles it gains nothing.
+    LEAST_REGISTER_TILES = 2
+    MOST_TILES = 96
+
+# Typical max|y - y64| / max|y64| in float32, measured on zero-mean data with 64 to 512 channels.
+_ERRORS = {4: 5e-7, 6: 2e-6}
+_FLOAT64_OVER_FLOAT32 = 2.0 ** -29
+
+
+def why_not(shape):
+    """The reason Winograd cannot serve a shape, None where it can."""
+    if shape.strides != (1, 1):
+        return f"strides are {shape.strides}; Winograd needs 1"
+    if not _forms(shape):
+        known = sorted({f"{th - mh + 1}x{tw - mw + 1}" for th, mh, tw, mw in cooktoom.FORMS})
+        return f"the kernel is {shape.r}x{shape.s}; Winograd has transforms for {', '.join(known)}"
+    return None
+
+
+def candidates(shape):
+    """Tile sizes `t`, the one with the fewest multiplications first."""
+    return sorted(({"t": t} for t in _forms(shape)), key=lambda params: _multiplications(shape, params))
+
+
+def expected_error(shape, params):
+    """Measured; it grows with the tile, hardly with the depth."""
+    return _ERRORS[params["t"]] * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
+
+
+def work(shape, params, threads):
+    """Products, transforms of about four operations per element and pass, and the filters once per block."""
+    (th, mh, tw, mw), tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
+    table = kernels(shape.itemsize)
+    padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
+    frequencies = th * tw
+    tile_elements = frequencies * (shape.group_c + table.vl)
+    block = max(LEAST_REGISTER_TILES * table.mr[min(2, table.nv_max)], BLOCK_BYTES // (tile_elements * shape.itemsize))
+    tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
+    filters = frequencies * shape.group_c * padded_k
+    return Work(
+        gemm_flops=2.0 * tiles * filters,
+        gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
+        vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
+        moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // block)),
+        parts=max(1, tiles // 4) * shape.groups,
+    )
+
+
+def _forms(shape):
+    """{t: (t_h, m_h, t_w, m_w)} of the forms for the shape's kernel; an axis of one tap is left alone."""
+    forms = {}
+    for form in cooktoom.FORMS:
+        th, mh, tw, mw = form
+        if (th - mh + 1, tw - mw + 1) == (shape.r, shape.s):
+            forms[max(th, tw)] = form
+    return forms
+
+
+def _tile_starts(size, step, dilation):
+    """First output pixels of the tiles along one axis: every `step`-th pixel of each of the interleaved images."""
+    return [start for phase in range(min(dilation, size)) for start in range(phase, size, step * dilation)]
+
+
+def _tile_count(shape, params):
+    _, mh, _, mw = _forms(shape)[params["t"]]
+    return shape.n * len(_tile_starts(shape.oh, mh, shape.dilations[0])) * len(_tile_starts(shape.ow, mw, shape.dilations[1]))
+
+
+def _multiplications(shape, params):
+    th, _, tw, _ = _forms(shape)[params["t"]]
+    return th * tw * _tile_count(shape, params)
+
+
+cdef Buffer _integers(values):
+    cdef Buffer buffer = Buffer(len(values) * sizeof(ptrdiff_t))
+    cdef Py_ssize_t i
+    for i, value in enumerate(values):
+        (<ptrdiff_t *>buffer.data)[i] = value
+    return buffer
+
+
+cdef Buffer _doubles(matrix):
+    values = [float(value) for row in matrix for value in row]
+    cdef Buffer buffer = Buffer(len(values) * sizeof(double))
+    cdef Py_ssize_t i
+    for i, value in enumerate(values):
+        (<double *>buffer.data)[i] = value
+    return buffer
+
+
+cdef class Implementation(Convolver):
+    cdef const Winograd *form
+    cdef Buffer g_h, g_w                     # filter transforms, t x taps
+    cdef Buffer tile_y, tile_x               # first output pixel of each row and column of tiles
+    cdef ptrdiff_t tile_rows, tile_columns, tiles
+    cdef ptrdiff_t frequencies
+    cdef int nv, nr, mr
+    cdef ptrdiff_t panels                    # filter panels of one group
+    cdef ptrdiff_t block_tiles               # the most tiles of one block
+    cdef ptrdiff_t v_tile, v_frequency       # strides of the transformed input, elements
+    cdef ptrdiff_t q_tile, q_frequency       # strides of the sums, elements
+
+    def __init__(self, shape, dict params):
+        th, mh, tw, mw = _forms(shape)[params["t"]]
+        self.form = self.kernels.winograd_forms
+        while (self.form.t_h, self.form.m_h, self.form.t_w, self.form.m_w) != (th, mh, tw, mw):
+            self.form += 1
+        self.g_h = _doubles(cooktoom.filter_matrix(th, shape.r))
+        self.g_w = _doubles(cooktoom.filter_matrix(tw, shape.s))
+        rows, columns = _tile_starts(shape.oh, mh, shape.dilations[0]), _tile_starts(shape.ow, mw, shape.dilations[1])
+        self.tile_y, self.tile_x = _integers(rows), _integers(columns)
+        self.tile_rows, self.tile_columns = len(rows), len(columns)
+        self.tiles = shape.n * self.tile_rows * self.tile_columns
+        self.frequencies = th * tw
+        self.nv = min(2, self.kernels.nv_max, -(-shape.group_k // self.kernels.vl))
+        self.nr = self.nv * self.kernels.vl
+        self.mr = self.kernels.mr[self.nv]
+        self.panels = -(-shape.group_k // self.nr)
+        self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
+        self.q_tile = self.nr
+        tile_bytes = self.frequencies * (self.v_tile + self.q_tile) * shape.itemsize
+        block = max(BLOCK_BYTES // tile_bytes, LEAST_REGISTER_TILES * self.mr)
+        self.block_tiles = max(1, min(block, MOST_TILES, self.tiles))
+        self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
+        self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
+
+    cdef ptrdiff_t odd_lines(self, ptrdiff_t elements) noexcept nogil:
+        """The next odd number of cache lines, in elements: rows at such a stride spread over all sets of a cache."""
+        cdef ptrdiff_t line = CACHE_LINE // self.conv.itemsize
+        return ((elements + line - 1) // line | 1) * line
+
+    cdef ptrdiff_t padded_k(self) noexcept nogil:
+        return (self.conv.group_k + self.kernels.vl - 1) // self.kernels.vl * self.kernels.vl
+
+    cdef size_t packed_size(self) noexcept nogil:
+        return self.conv.groups * self.padded_k() * self.frequencies * self.conv.group_c * self.conv.itemsize
+
+    cdef size_t table_size(self) noexcept nogil:
+        return (self.block_tiles * sizeof(WinogradTile) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+
+    cdef size_t part_size(self) noexcept nogil:
+        """Scratch bytes of one share: table of tiles, transformed input, sums."""
+        return self.table_size() + self.frequencies * (self.v_frequency + self.q_frequency) * self.conv.itemsize
+
+    cdef size_t workspace_size(self, int threads) noexcept nogil:
+        return threads * self.part_size()
+
+    cdef const char *panel(self, ptrdiff_t group, ptrdiff_t offset) noexcept nogil:
+        """Packed filters of the panel that starts `offset` output channels into a group."""
+        cdef ptrdiff_t column = group * self.padded_k() + offset
+        return <const char *>self.packed.data + column * self.frequencies * self.conv.group_c * self.conv.itemsize
+
+    cdef void pack(self, const void *filters, int threads) noexcept nogil:
+        cdef ptrdiff_t column, columns = self.conv.groups * self.panels
+        if threads <= 1:
+            for column in range(columns):
+                self.pack_panel(filters, column)
+        else:
+            for column in prange(columns, num_threads=threads, schedule="static"):
+                self.pack_panel(filters, column)
+
+    cdef void pack_panel(self, const void *filters, ptrdiff_t column) noexcept nogil:
+        cdef ptrdiff_t group = column // self.panels, offset = column % self.panels * self.nr
+        cdef const char *source = <const char *>filters + (group * self.conv.group_k + offset) * self.conv.itemsize
+        self.kernels.winograd_filter(
+            self.form, <const double *>self.g_h.data, <const double *>self.g_w.data, self.conv.group_c,
+            min(<ptrdiff_t>self.nr, self.conv.group_k - offset), source, self.conv.k, self.conv.group_c * self.conv.k,
+            self.conv.s * self.conv.group_c * self.conv.k, <void *>self.panel(group, offset),
+            min(<ptrdiff_t>self.nr, self.padded_k() - offset))
+
+    cdef void run(self, const Call *call) noexcept nogil:
+        cdef int rows = self.tile_parts(call.threads)
+        self.fork_join(call, rows, rows * (call.threads // rows))
+
+    cdef int tile_parts(self, int threads) noexcept nogil:
+        """Threads are a grid over tiles and filter panels: rows of the grid that make the slowest share quickest.
+
+        A share that has few panels transforms its input for few products; one that has few tiles reads the filters for few
+        products. Counted in cycles of the vector unit and of the road to the filters.
+        """
+        cdef ptrdiff_t tiles, columns, groups, blocks
+        cdef double products, transforms, traffic, cost, best_cost = 0
+        cdef double vectors = <double>((self.conv.group_c + self.kernels.vl - 1) // self.kernels.vl)
+        cdef int p, q, best = 0
+        for p in range(1, threads + 1):
+            q = threads // p
+            tiles = (self.tiles + p - 1) // p
+            columns = (self.conv.groups * self.panels + q - 1) // q
+            groups = (columns + self.panels - 1) // self.panels
+            blocks = (tiles + self.block_tiles - 1) // self.block_tiles
+            products = 0.5 * self.nv * self.conv.group_c * tiles * columns
+            transforms = 3.0 * tiles * (groups * vectors + columns * self.nv)
+            traffic = 0.0625 * self.conv.itemsize * self.conv.group_c * self.nr * columns * blocks
+            cost = products + transforms + traffic
+            if best == 0 or cost < best_cost:
+                best, best_cost = p, cost
+        return best
+
+    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
+        """`phase` is the number of shares along tiles."""
+        cdef int rows = phase, columns = parts // phase
+        cdef ptrdiff_t first = share_begin(self.tiles, part // columns, rows)
+        cdef ptrdiff_t count = share_begin(self.tiles, part // columns + 1, rows) - first
+        cdef ptrdiff_t column_first = share_begin(self.conv.groups * self.panels, part % columns, columns)
+        cdef ptrdiff_t column_last = share_begin(self.conv.groups * self.panels, part % columns + 1, columns)
+        cdef ptrdiff_t blocks = (count + self.block_tiles - 1) // self.block_tiles
+        cdef ptrdiff_t block, begin, size, column, group, transformed, item = self.conv.itemsize
+        cdef WinogradTile *table = <WinogradTile *>(call.workspace + part * self.part_size())
+        cdef char *v = <char *>table + self.table_size()
+        cdef char *q = v + self.frequencies * self.v_frequency * item
+        if column_first == column_last:
+            return
+        for block in range(blocks):
+            begin = first + share_begin(count, <int>block, <int>blocks)
+            size = first + share_begin(count, <int>block + 1, <int>blocks) - begin
+            self.locate(begin, size, table)
+            transformed = -1
+            for column in range(column_first, column_last):
+                group = column // self.panels
+                if group != transformed:
+                    self.form.input(size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
+                                    self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
+                                    v, self.v_frequency, self.v_tile)
+                    transformed = group
+                self.multiply(call, group, column % self.panels * self.nr, size, table, v, q)
+
+    cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t offset, ptrdiff_t size, const WinogradTile *table,
+                       const char *v, char *q) noexcept nogil:
+        """One filter panel times the block's transformed tiles, and on to the output pixels."""
+        cdef ptrdiff_t item = self.conv.itemsize, channel = group * self.conv.group_k + offset
+        cdef ptrdiff_t wide = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
+        cdef ptrdiff_t register_tiles = (size + self.mr - 1) // self.mr, f, i, row, begin, end
+        cdef const char *u = self.panel(group, offset)
+        cdef const void *rows[CONVOPT_MAX_MR]
+        cdef Epilogue epilogue
+        epilogue.bias = epilogue.row_bias = NULL
+        epilogue.lo, epilogue.hi = -INFINITY, INFINITY
+        for f in range(self.frequencies):
+            for i in range(register_tiles):
+                begin = i * size // register_tiles
+                end = (i + 1) * size // register_tiles
+                for row in range(begin, end):
+                    rows[row - begin] = v + (f * self.v_frequency + row * self.v_tile) * item
+                self.kernels.igemm(<int>(end - begin), <int>wide, 1, self.conv.group_c, rows, u, wide,
+                                   q + (f * self.q_frequency + begin * self.q_tile) * item, self.q_tile, False, &epilogue)
+            u += self.conv.group_c * wide * item
+        epilogue = call.epilogue[0]
+        if epilogue.bias != NULL:
+            epilogue.bias = <const char *>epilogue.bias + channel * item
+        self.form.output(size, table, min(<ptrdiff_t>self.nr, self.conv.group_k - offset), q, self.q_frequency, self.q_tile,
+                         call.out + channel * item, self.conv.dilation_h * self.conv.ow * self.conv.k,
+                         self.conv.dilation_w * self.conv.k, &epilogue)
+
+    cdef void locate(self, ptrdiff_t begin, ptrdiff_t size, WinogradTile *tile) noexcept nogil:
+        """Fill the table of the tiles begin .. begin + size; they are numbered image by image, row by row."""
+        cdef ptrdiff_t column = begin % self.tile_columns, row = begin // self.tile_columns % self.tile_rows
+        cdef ptrdiff_t n = begin // self.tile_columns // self.tile_rows, i, y, x
+        for i in range(size):
+            y = (<const ptrdiff_t *>self.tile_y.data)[row]
+            x = (<const ptrdiff_t *>self.tile_x.data)[column]
+            tile.output = ((n * self.conv.oh + y) * self.conv.ow + x) * self.conv.k
+            tile.rows = existing(y, self.conv.oh, self.conv.dilation_h, self.form.m_h)
+            tile.columns = existing(x, self.conv.ow, self.conv.dilation_w, self.form.m_w)
+            y -= self.conv.pad_top
+            x -= self.conv.pad_left
+            tile.input = ((n * self.conv.h + y) * self.conv.w + x) * self.conv.c
+            tile.row_first = existing(y, 0, self.conv.dilation_h, self.form.t_h)
+            tile.row_end = existing(y, self.conv.h, self.conv.dilation_h, self.form.t_h)
+            tile.column_first = existing(x, 0, self.conv.dilation_w, self.form.t_w)
+            tile.column_end = existing(x, self.conv.w, self.conv.dilation_w, self.form.t_w)
+            tile += 1
+            column += 1
+            if column == self.tile_columns:
+                column = 0
+                row += 1
+                if row == self.tile_rows:
+                    row = 0
+                    n += 1
+
+
+cdef inline int existing(ptrdiff_t start, ptrdiff_t end, ptrdiff_t step, ptrdiff_t limit) noexcept nogil:
+    """How many of the pixels start, start + step, ... lie before `end`, at most `limit` of them."""
+    return 0 if start >= end else <int>min((end - start + step - 1) // step, limit)
