@@ -7,13 +7,20 @@ alone, so that a repeated build compiles nothing.
 from __future__ import annotations
 
 import pathlib
+import runpy
 import sys
 from collections.abc import Callable
 
 HERE = pathlib.Path(__file__).resolve().parent
 
+
+def _header_of(generator: str) -> Callable[[], str]:
+    """``header`` of a generator beside this file, run by path: the package itself cannot be imported before it is built."""
+    return lambda: str(runpy.run_path(str(HERE / generator))["header"]())
+
+
 #: header name -> function that returns its text
-GENERATED: dict[str, Callable[[], str]] = {}
+GENERATED: dict[str, Callable[[], str]] = {"fft-codelets.h": _header_of("fourier.py")}
 
 
 def main() -> None:
