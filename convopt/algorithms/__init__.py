@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct, im2col, winograd
+from convopt.algorithms import direct, fft, im2col, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         direct,
         im2col,
         winograd,
+        fft,
     )
 }
 

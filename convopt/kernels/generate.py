@@ -6,21 +6,24 @@ alone, so that a repeated build compiles nothing.
 
 from __future__ import annotations
 
-import importlib
 import pathlib
+import runpy
 import sys
 from collections.abc import Callable
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def _written_by(module: str) -> Callable[[], str]:
-    """The function `header` of a module beside this one, by its bare name: the package itself cannot be imported before it is built."""
-    return lambda: str(importlib.import_module(module).header())
+def _header_of(generator: str) -> Callable[[], str]:
+    """``header`` of a generator beside this file, run by path: the package itself cannot be imported before it is built."""
+    return lambda: str(runpy.run_path(str(HERE / generator))["header"]())
 
 
 #: header name -> function that returns its text
-GENERATED: dict[str, Callable[[], str]] = {"winograd-transforms.h": _written_by("cooktoom")}
+GENERATED: dict[str, Callable[[], str]] = {
+    "fft-codelets.h": _header_of("fourier.py"),
+    "winograd-transforms.h": _header_of("cooktoom.py"),
+}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 /* Everything one ISA offers for one element type: included once by each stub in isa/, after its simd header. */
 #include "kernels.h"
 
+#include "fft-inl.h"
 #include "igemm-inl.h"
 #include "transpose-inl.h"
 #include "gather-inl.h"
@@ -20,4 +21,11 @@ const convopt_kernels KERNELS = {
     .gather = gather,
     .winograd_forms = winograd_forms,
     .winograd_filter = winograd_filter,
+    .fft_forward = fft_forward,
+    .fft_inverse = fft_inverse,
+    .fft_load = fft_load,
+    .fft_store = fft_store,
+    .fft_product = fft_product,
+    .fft_multiply = fft_multiply,
+    .fft_multiply_two = fft_multiply_two,
 };

@@ -86,6 +86,55 @@ typedef struct {
 typedef void convopt_winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w,
                                      ptrdiff_t channels, ptrdiff_t outputs, const void *filters, ptrdiff_t ldc,
                                      ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu);
+/* The kernels of tiled FFT convolution (fft-inl.h). They work on POINTS: vl real parts followed by vl imaginary parts,
+ * so vl complex numbers in lanes, which undergo the same transform. Steps between points are in elements.
+ *
+ * A transform length n1*n2 with its twiddle factors, pairs (cos, sin) of 2 pi b k1 / (n1 n2): `forward` for
+ * 0 < b < n2 (rows) and 0 < k1 < n1, `inverse` the same with rows and columns exchanged; unused where n2 is 1. */
+typedef struct {
+    int n1, n2;
+    const void *forward, *inverse;
+} convopt_fft_length;
+
+/* The transform of the complex signal whose real parts are the vectors at re, re + step, ... and imaginary parts at
+ * im, im + step, ..., to points to_step apart. Position n2*k1 + k2 gets frequency k1 + n1*k2. In place is allowed. */
+typedef void convopt_fft_forward(const convopt_fft_length *length, const void *re, const void *im, ptrdiff_t step,
+                                 void *to, ptrdiff_t to_step);
+
+/* The unscaled inverse: n1*n2 points in that order, which are destroyed, to points in natural order. */
+typedef void convopt_fft_inverse(const convopt_fft_length *length, void *line, ptrdiff_t step, void *to,
+                                 ptrdiff_t to_step);
+
+/* Part of an image row as a tile sees it: its points first <= j < last are the pixels from `pixels` on, others are 0.
+ */
+typedef struct {
+    const void *pixels;
+    ptrdiff_t first, last;
+} convopt_fft_window;
+
+/* One half (real or imaginary) of `points` consecutive points <- `channels` <= vl values of each pixel, ldx apart. */
+typedef void convopt_fft_load(const convopt_fft_window *window, ptrdiff_t points, ptrdiff_t ldx, int channels,
+                              void *to);
+
+/* out[j*ldo + l*lane] = epilogue(l-th lane of one half of point j) for l < channels; bias[l*lane] belongs to lane l. */
+typedef void convopt_fft_store(ptrdiff_t points, const void *from, int channels, void *out, ptrdiff_t ldo,
+                               ptrdiff_t lane, const convopt_epilogue *epilogue);
+
+/* The complex product of one frequency, out[p][k] = sum_{c < depth} z[p][c] * h[c][k], or with conj(h):
+ * z has `pairs` rows ldz apart of ceil(depth/vl) points, lanes being c; out `pairs` rows ldo apart of `columns` points,
+ * lanes being k; h is [columns][depth] points. scratch holds pairs * ceil(depth/vl) * vl elements. */
+typedef void convopt_fft_product(ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz,
+                                 const void *h, void *out, ptrdiff_t ldo, int conjugate, void *scratch);
+
+/* line[i] *= h[i] and partner[mirror[i]] *= conj(h[i]), lane by lane, for 0 <= i < points: a spectrum times that of a
+ * real filter, of which half is kept. Where partner is line itself each point is multiplied once. h is `points` points.
+ */
+typedef void convopt_fft_multiply(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
+                                  const void *h);
+
+/* As that, where real and imaginary parts are two signals with a filter each: h has two points per i, both of them
+ * spectra of real filters divided by 2. */
+typedef convopt_fft_multiply convopt_fft_multiply_two;
 
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
@@ -99,6 +148,13 @@ typedef struct {
     convopt_gather *gather;
     const convopt_winograd *winograd_forms;
     convopt_winograd_filter *winograd_filter;
+    convopt_fft_forward *fft_forward;
+    convopt_fft_inverse *fft_inverse;
+    convopt_fft_load *fft_load;
+    convopt_fft_store *fft_store;
+    convopt_fft_product *fft_product;
+    convopt_fft_multiply *fft_multiply;
+    convopt_fft_multiply_two *fft_multiply_two;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

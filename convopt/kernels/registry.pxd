@@ -39,6 +39,36 @@ cdef extern from "kernels.h":
     ctypedef void WinogradFilter "convopt_winograd_filter"(
         const Winograd *form, const double *g_h, const double *g_w, ptrdiff_t channels, ptrdiff_t outputs,
         const void *filters, ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu) noexcept nogil
+    ctypedef struct FftLength "convopt_fft_length":
+        int n1
+        int n2
+        const void *forward
+        const void *inverse
+
+    ctypedef struct FftWindow "convopt_fft_window":
+        const void *pixels
+        ptrdiff_t first
+        ptrdiff_t last
+
+    ctypedef void FftForward "convopt_fft_forward"(
+        const FftLength *length, const void *re, const void *im, ptrdiff_t step, void *to, ptrdiff_t to_step) noexcept nogil
+
+    ctypedef void FftInverse "convopt_fft_inverse"(
+        const FftLength *length, void *line, ptrdiff_t step, void *to, ptrdiff_t to_step) noexcept nogil
+
+    ctypedef void FftLoad "convopt_fft_load"(
+        const FftWindow *window, ptrdiff_t points, ptrdiff_t ldx, int channels, void *to) noexcept nogil
+
+    ctypedef void FftStore "convopt_fft_store"(
+        ptrdiff_t points, const void *source, int channels, void *out, ptrdiff_t ldo, ptrdiff_t lane,
+        const Epilogue *epilogue) noexcept nogil
+
+    ctypedef void FftProduct "convopt_fft_product"(
+        ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz, const void *h, void *out,
+        ptrdiff_t ldo, int conjugate, void *scratch) noexcept nogil
+
+    ctypedef void FftMultiply "convopt_fft_multiply"(
+        ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror, const void *h) noexcept nogil
 
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
@@ -51,6 +81,13 @@ cdef extern from "kernels.h":
         Gather *gather
         const Winograd *winograd_forms
         WinogradFilter *winograd_filter
+        FftForward *fft_forward
+        FftInverse *fft_inverse
+        FftLoad *fft_load
+        FftStore *fft_store
+        FftProduct *fft_product
+        FftMultiply *fft_multiply
+        FftMultiply *fft_multiply_two
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

@@ -1,0 +1,166 @@
+"""Tiles for FFT convolution: how an image is cut, which transform lengths are worth trying, and what a cut costs.
+
+A tile of n points gives the circular correlation of its n pixels with the kernel; of those n results, the
+n - kernel + 1 that do not wrap around are kept (overlap-save). An image that one tile can hold needs fewer points: its
+padding before and after is zeros, so both may share the same points, and the wrapped products meet zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convopt.kernels.fourier import LENGTHS
+from convopt.shape import ConvShape
+
+#: Bytes of the spectra of one batch of tiles: they should stay in a last-level cache, and bound the workspace.
+BATCH_BYTES = 16 << 20
+#: Bytes of two columns of all tiles of a batch, input and output: they should stay in a second-level cache.
+COLUMN_BYTES = 1 << 20
+#: A batch smaller than this reads the filter spectra too often.
+BATCH_PAIRS = 8
+#: Parameter sets worth measuring.
+CANDIDATES = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis is cut: `count` tiles of `n` points, each giving `step` outputs.
+
+    Point j of tile t is the pixel t * step + first + j; tap s of the kernel acts `s - shift` points further on.
+    """
+
+    n: int
+    count: int
+    step: int
+    first: int
+    shift: int
+
+    @classmethod
+    def cut(cls, n: int, size: int, out: int, kernel: int, pad: int) -> Axis | None:
+        """The cut of an axis of `size` pixels, padded by `pad` before, into tiles of n points; None where none is possible."""
+        used = min(size, max(out + kernel - 1 - pad, 0))
+        if n >= max(out, used + pad, out + kernel - 1 - pad):
+            return cls(n, 1, out, 0, pad)
+        step = n - kernel + 1
+        return cls(n, -(-out // step), step, -pad, 0) if step > 0 else None
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The cut of both axes of a batch of images."""
+
+    shape: ConvShape
+    vertical: Axis
+    horizontal: Axis
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all images; two of them, as real and imaginary part, make a pair."""
+        return self.shape.n * self.vertical.count * self.horizontal.count
+
+    @property
+    def points(self) -> int:
+        """Points of a tile."""
+        return self.vertical.n * self.horizontal.n
+
+    @property
+    def filter_points(self) -> int:
+        """Frequencies kept of a real filter's spectrum: one of each two mirrored columns."""
+        n = self.horizontal.n
+        return self.vertical.n * (n // 2 + 1 if n % 2 == 0 else (n + 1) // 2)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each output channel needs one input channel only, so that spectra multiply point by point."""
+        return self.shape.group_c == 1 and (self.shape.groups > 1 or self.shape.k == 1)
+
+    @property
+    def pairs_channels(self) -> bool:
+        """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
+        return self.is_pointwise and self.tiles == 1
+
+    def vectors(self, vl: int) -> tuple[int, int]:
+        """Vectors of input and of output channels of one group."""
+        return -(-self.shape.group_c // vl), -(-self.shape.group_k // vl)
+
+    def batch(self, vl: int) -> int:
+        """Pairs of tiles that go through the phases of the dense algorithm together."""
+        pairs = (self.tiles + 1) // 2
+        inputs, outputs = self.vectors(vl)
+        point = 2 * vl * self.shape.itemsize * (inputs + outputs)
+        fitting = min(BATCH_BYTES // (point * self.shape.groups * self.points), COLUMN_BYTES // (2 * point * self.vertical.n))
+        largest = min(pairs, max(fitting, BATCH_PAIRS if BATCH_PAIRS * point * self.points <= 4 * BATCH_BYTES else 1))
+        batches = -(-pairs // largest)
+        return -(-pairs // batches)
+
+    def product_flops(self, vl: int) -> float:
+        """Operations of the products of spectra: three real multiply-adds for a complex one."""
+        pairs = (self.tiles + 1) // 2
+        if self.is_pointwise:
+            return 8.0 * self.points * self.units(vl) * vl
+        return 6.0 * pairs * self.points * self.shape.c * self.vectors(vl)[1] * vl
+
+    def transform_flops(self, vl: int) -> float:
+        """Operations of all transforms, idle lanes included: 5 log2(n) for each of n complex points."""
+        pairs = (self.tiles + 1) // 2
+        planes = 2 * self.units(vl) if self.is_pointwise else pairs * self.shape.groups * sum(self.vectors(vl))
+        return 5.0 * max(self.points - 1, 1).bit_length() * self.points * planes * vl
+
+    def units(self, vl: int) -> int:
+        """Complex planes of a pointwise convolution, each transformed forth and back in one go."""
+        blocks = -(-self.shape.c // vl)
+        pairs = -(-blocks // 2) if self.pairs_channels else blocks * ((self.tiles + 1) // 2)
+        return pairs * self.shape.group_k
+
+    def moved_bytes(self, vl: int) -> float:
+        """Tensors once, filter spectra once per batch, the planes of spectra to and from memory."""
+        shape, item = self.shape, self.shape.itemsize
+        tensors = item * shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
+        filters = 2.0 * item * self.filter_points * shape.k * shape.group_c
+        if self.is_pointwise:
+            return tensors + filters
+        pairs = (self.tiles + 1) // 2
+        planes = 2.0 * item * vl * shape.groups * sum(self.vectors(vl)) * self.points * pairs
+        return tensors + filters * -(-pairs // self.batch(vl)) + 2 * planes
+
+
+def tiling(shape: ConvShape, nh: int, nw: int) -> Tiling | None:
+    """The cut into tiles of nh x nw points, None where the kernel does not fit them."""
+    vertical = Axis.cut(nh, shape.h, shape.oh, shape.r, shape.pads[0][0])
+    horizontal = Axis.cut(nw, shape.w, shape.ow, shape.s, shape.pads[1][0])
+    return Tiling(shape, vertical, horizontal) if vertical and horizontal else None
+
+
+def largest_kernel() -> int:
+    """Taps along an axis beyond which no tile of the table is certain to hold the kernel."""
+    return max(LENGTHS)
+
+
+def tilings(shape: ConvShape, vl: int) -> list[Tiling]:
+    """The cuts worth measuring, the one that should be fastest first."""
+    sizes = [
+        _lengths(shape.h, shape.oh, shape.r, shape.pads[0][0]),
+        _lengths(shape.w, shape.ow, shape.s, shape.pads[1][0]),
+    ]
+    cuts = [tiling(shape, nh, nw) for nh in sizes[0] for nw in sizes[1] if nh * nw > 1]
+    ranked = sorted((cut for cut in cuts if cut), key=lambda cut: estimate(cut, vl))
+    return ranked[:CANDIDATES]
+
+
+def _lengths(size: int, out: int, kernel: int, pad: int) -> list[int]:
+    """Transform lengths for an axis: all that fit, up to the first that needs one tile only."""
+    lengths = []
+    for n in LENGTHS:
+        cut = Axis.cut(n, size, out, kernel, pad)
+        if cut is not None and (n > 1 or kernel == 1):
+            lengths.append(n)
+            if cut.count == 1 and n > 1:
+                break
+    return lengths
+
+
+def estimate(cut: Tiling, vl: int) -> float:
+    """Relative time of a cut: GEMM near peak, transforms at a third of it, bytes from the last-level cache."""
+    itemsize = cut.shape.itemsize
+    product = cut.product_flops(vl) * (3.0 if cut.is_pointwise else 1.15)
+    return (product + 3.0 * cut.transform_flops(vl)) * itemsize / 4 + 5.0 * cut.moved_bytes(vl)

@@ -1,0 +1,192 @@
+/* The kernels of tiled FFT convolution; their contracts are in kernels.h.
+ *
+ * A POINT is a vector of real parts followed by a vector of imaginary parts: VL complex numbers, one per lane, that
+ * undergo the same transform. A transform of length n1*n2 is two passes of codelets:
+ *
+ *   forward (decimation in frequency)                       inverse (decimation in time)
+ *   input n2*a + b --dft over a, twiddled--> n2*k1 + b      position n2*k1 + k2 --dft over k2, twiddled--> n2*k1 + b
+ *   n2*k1 + b --dft over b--> position n2*k1 + k2           n2*k1 + b --dft over k1--> output n2*a + b
+ *
+ * Position n2*k1 + k2 holds frequency k1 + n1*k2: neither pass moves anything, and products do not care for the order.
+ * The inverse is the forward with real and imaginary parts exchanged, unscaled: whoever packs the filters divides. */
+
+/* A codelet makes `count` transforms; the j-th reads re, im + j*next with its inputs `step` apart and writes to_re,
+ * to_im + j*to_next with its outputs to_step apart. All inputs are read before the first output is written.
+ * A twiddled codelet multiplies output k > 0 by c - i s, the next pair (c, s) of its table. */
+#define CODELET_ARGUMENTS                                                                                      \
+    ptrdiff_t count, const REAL *re, const REAL *im, ptrdiff_t step, ptrdiff_t next, REAL *to_re, REAL *to_im, \
+        ptrdiff_t to_step, ptrdiff_t to_next, const REAL *twiddle
+typedef void codelet(CODELET_ARGUMENTS);
+
+#include "generated/fft-codelets.h"
+
+enum { POINT = 2 * VL };
+
+static void fft_forward(const convopt_fft_length *length, const void *re_, const void *im_, ptrdiff_t step, void *to_,
+                        ptrdiff_t to_step) {
+    const REAL *re = re_, *im = im_;
+    REAL *to = to_;
+    const ptrdiff_t n1 = length->n1, n2 = length->n2;
+    codelets[n1](1, re, im, n2 * step, step, to, to + VL, n2 * to_step, to_step, NULL);
+    if (n2 == 1) return;
+    codelets_twiddled[n1](n2 - 1, re + step, im + step, n2 * step, step, to + to_step, to + to_step + VL, n2 * to_step,
+                          to_step, length->forward);
+    codelets[n2](n1, to, to + VL, to_step, n2 * to_step, to, to + VL, to_step, n2 * to_step, NULL);
+}
+
+static void fft_inverse(const convopt_fft_length *length, void *line_, ptrdiff_t step, void *to_, ptrdiff_t to_step) {
+    REAL *re = line_, *im = re + VL, *to_re = to_, *to_im = to_re + VL;
+    const ptrdiff_t n1 = length->n1, n2 = length->n2;
+    if (n2 > 1) {
+        codelets[n2](1, im, re, step, 0, im, re, step, 0, NULL);
+        codelets_twiddled[n2](n1 - 1, im + n2 * step, re + n2 * step, step, n2 * step, im + n2 * step, re + n2 * step,
+                              step, n2 * step, length->inverse);
+    }
+    codelets[n1](n2, im, re, n2 * step, step, to_im, to_re, n2 * to_step, to_step, NULL);
+}
+
+static void fft_load(const convopt_fft_window *window, ptrdiff_t points, ptrdiff_t ldx, int channels, void *to_) {
+    REAL *to = to_;
+    const REAL *x = window->pixels;
+    for (ptrdiff_t j = 0; j < points; j++, to += POINT) {
+        vec v = {0};
+        if (window->first <= j && j < window->last) {
+            if (channels == VL)
+                v = load(x);
+            else
+                memcpy(&v, x, sizeof(REAL) * channels);
+            x += ldx;
+        }
+        store(to, v);
+    }
+}
+
+static void fft_store(ptrdiff_t points, const void *from_, int channels, void *out_, ptrdiff_t ldo, ptrdiff_t lane,
+                      const convopt_epilogue *epilogue) {
+    const REAL *from = from_, *bias = epilogue->bias;
+    REAL *out = out_;
+    vec start = {0};
+    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+    if (bias) {
+        if (lane == 1)
+            start = load(bias);
+        else
+            for (int l = 0; l < channels; l++) start[l] = bias[l * lane];
+    }
+    for (ptrdiff_t j = 0; j < points; j++, from += POINT, out += ldo) {
+        const vec y = clamp(load(from) + start, lo, hi);
+        if (lane != 1)
+            for (int l = 0; l < channels; l++) out[l * lane] = y[l];
+        else if (channels == VL)
+            store(out, y);
+        else
+            store_first(out, y, channels);
+    }
+}
+
+/* Pairs of tiles per register tile: three accumulators each, three vectors of the filter and a broadcast. */
+enum { PAIRS_MAX = NV_MAX == 4 ? 8 : NV_MAX == 3 ? 4 : 3 };
+
+/* A complex product in three real ones: with s = zr + zi, (zr + i zi)(wr + i wi) = (s wr - zi (wr + wi)) + i (s wr + zr
+ * (wi - wr)). The conjugate filter serves the mirrored frequency: z conj(w) = conj(conj(z) w), which only changes
+ * signs. */
+static ALWAYS_INLINE void product_tile(const int pairs, const int conjugate, ptrdiff_t depth, const REAL *z,
+                                       ptrdiff_t ldz, const REAL *sums, ptrdiff_t lds, const REAL *h, REAL *out,
+                                       ptrdiff_t ldo) {
+    vec first[PAIRS_MAX], second[PAIRS_MAX], third[PAIRS_MAX];
+    UNROLL for (int p = 0; p < pairs; p++) first[p] = second[p] = third[p] = (vec){0};
+    for (ptrdiff_t block = 0; block < depth; block += VL, z += POINT, sums += VL) {
+        const int channels = depth - block < VL ? (int)(depth - block) : VL;
+        for (int c = 0; c < channels; c++, h += POINT) {
+            const vec real = load(h), imaginary = load(h + VL);
+            const vec difference = imaginary - real, sum = imaginary + real;
+            UNROLL for (int p = 0; p < pairs; p++) {
+                first[p] += real * sums[p * lds + c];
+                second[p] += difference * z[p * ldz + c];
+                third[p] += sum * z[p * ldz + VL + c];
+            }
+        }
+    }
+    UNROLL for (int p = 0; p < pairs; p++) {
+        store(out + p * ldo, conjugate ? first[p] + third[p] : first[p] - third[p]);
+        store(out + p * ldo + VL, conjugate ? -(first[p] + second[p]) : first[p] + second[p]);
+    }
+}
+
+#define PRODUCT(PAIRS)                                                         \
+    case PAIRS:                                                                \
+        if (PAIRS <= PAIRS_MAX) {                                              \
+            if (conjugate)                                                     \
+                product_tile(PAIRS, 1, depth, z, ldz, sums, lds, h, out, ldo); \
+            else                                                               \
+                product_tile(PAIRS, 0, depth, z, ldz, sums, lds, h, out, ldo); \
+        }                                                                      \
+        return;
+
+static __attribute__((noinline)) void product_pairs(int pairs, int conjugate, ptrdiff_t depth, const REAL *z,
+                                                    ptrdiff_t ldz, const REAL *sums, ptrdiff_t lds, const REAL *h,
+                                                    REAL *out, ptrdiff_t ldo) {
+    switch (pairs) { PRODUCT(1) PRODUCT(2) PRODUCT(3) PRODUCT(4) PRODUCT(5) PRODUCT(6) PRODUCT(7) PRODUCT(8) }
+}
+
+static void fft_product(ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z_, ptrdiff_t ldz,
+                        const void *h_, void *out_, ptrdiff_t ldo, int conjugate, void *scratch) {
+    const REAL *z = z_, *h = h_;
+    REAL *out = out_, *sums = scratch;
+    const ptrdiff_t vectors = (depth + VL - 1) / VL, lds = vectors * VL;
+    for (ptrdiff_t p = 0; p < pairs; p++)
+        for (ptrdiff_t v = 0; v < vectors; v++) {
+            const vec real = load(z + p * ldz + v * POINT), imaginary = load(z + p * ldz + v * POINT + VL);
+            store(sums + p * lds + v * VL, conjugate ? real - imaginary : real + imaginary);
+        }
+    const ptrdiff_t blocks = (pairs + PAIRS_MAX - 1) / PAIRS_MAX;
+    for (ptrdiff_t column = 0; column < columns; column++, h += depth * POINT, out += POINT)
+        for (ptrdiff_t block = 0; block < blocks; block++) {
+            const ptrdiff_t p = block * pairs / blocks, end = (block + 1) * pairs / blocks;
+            product_pairs((int)(end - p), conjugate, depth, z + p * ldz, ldz, sums + p * lds, lds, h, out + p * ldo,
+                          ldo);
+        }
+}
+
+/* z *= h, or its conjugate. */
+static ALWAYS_INLINE void multiply_point(REAL *z, vec hr, vec hi) {
+    const vec r = load(z), i = load(z + VL);
+    store(z, r * hr - i * hi);
+    store(z + VL, r * hi + i * hr);
+}
+
+static void fft_multiply(ptrdiff_t points, void *line_, void *partner_, ptrdiff_t step, const ptrdiff_t *mirror,
+                         const void *h_) {
+    REAL *line = line_, *partner = partner_;
+    const REAL *h = h_;
+    for (ptrdiff_t i = 0; i < points; i++, h += POINT) {
+        const ptrdiff_t j = mirror[i];
+        if (line == partner && j < i) continue;
+        const vec hr = load(h), hi = load(h + VL);
+        multiply_point(line + i * step, hr, hi);
+        if (line != partner || j != i) multiply_point(partner + j * step, hr, -hi);
+    }
+}
+
+static void fft_multiply_two(ptrdiff_t points, void *line_, void *partner_, ptrdiff_t step, const ptrdiff_t *mirror,
+                             const void *h_) {
+    REAL *line = line_, *partner = partner_;
+    const REAL *h = h_;
+    for (ptrdiff_t i = 0; i < points; i++, h += 2 * POINT) {
+        const ptrdiff_t j = mirror[i];
+        if (line == partner && j < i) continue;
+        REAL *z = line + i * step, *m = partner + j * step;
+        const vec zr = load(z), zi = load(z + VL), mr = load(m), mi = load(m + VL);
+        /* Twice the spectra of the two real signals: a real signal's spectrum at the mirrored frequency is the
+         * conjugate. */
+        const vec ar = zr + mr, ai = zi - mi, br = zi + mi, bi = mr - zr;
+        const vec har = load(h), hai = load(h + VL), hbr = load(h + POINT), hbi = load(h + POINT + VL);
+        const vec yar = ar * har - ai * hai, yai = ar * hai + ai * har;
+        const vec ybr = br * hbr - bi * hbi, ybi = br * hbi + bi * hbr;
+        store(z, yar - ybi);
+        store(z + VL, yai + ybr);
+        if (z == m) continue;
+        store(m, yar + ybi);
+        store(m + VL, ybr - yai);
+    }
+}
