@@ -142,9 +142,7 @@ def compare(case: Case, algorithm: str, expected: np.ndarray[Any, Any]) -> tuple
     """(max|y - expected| / max|expected|, what is wrong or "") for one algorithm."""
     x, filters = case.arrays()
     try:
-        y = convopt.conv2d(
-            x, filters, case.strides, case.padding, case.data_format, case.dilations, algorithm=algorithm, tune="estimate"
-        )
+        y = convopt.conv2d(x, filters, case.strides, case.padding, case.data_format, case.dilations, algorithm=algorithm, tune="estimate")
     except ConvoptError as error:
         return math.inf, f"{type(error).__name__}: {error}"
     if y.shape != expected.shape or y.dtype != case.dtype:

@@ -78,9 +78,7 @@ def _pictures(output: Path, shown: bool) -> dict[str, Any]:
         console.print(table)
         console.print("[dim]error: max|y - y64| / max|y64| against the float64 reference, in the middle of each picture[/]")
         console.print(f"Saved [bold]{path}[/]: input, filters and maps.")
-    filters = [
-        {"filter": each.filter.name, "algorithm": each.algorithm, "seconds": each.seconds, "error": each.error} for each in results
-    ]
+    filters = [{"filter": each.filter.name, "algorithm": each.algorithm, "seconds": each.seconds, "error": each.error} for each in results]
     return {"picture": str(path), "photographs": names, "filters": filters}
 
 

@@ -71,7 +71,7 @@ def filters() -> list[Filter]:
 
 def apply(which: Filter, photos: Array, tune: str) -> FilteredPictures:
     """Run one filter over all photographs at once: N x H x W x C in, the same height and width out."""
-    r, s, maps = which.kernel.shape
+    r, s = which.kernel.shape[:2]
     if which.looks_at == "brightness":
         x = np.ascontiguousarray((photos @ LUMINANCE)[..., np.newaxis])
         w = which.kernel[:, :, np.newaxis, :]

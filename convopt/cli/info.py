@@ -89,27 +89,28 @@ def package_version() -> str:
 def _traps(facts: dict[str, Any]) -> list[str]:
     """Whatever on this machine makes convopt slower, or its timings worse, than they need be."""
     traps = []
-    isa, threads = facts["isa"], facts["threads"]
+    isa, default, usable = facts["isa"], facts["threads"]["default"], facts["threads"]["usable"]
+    affinity, quota = facts["threads"]["affinity"], facts["threads"]["cgroup_quota"]
     if isa["in_use"] != isa["available"][-1]:
         traps.append(f"CONVOPT_ISA holds convopt to {isa['in_use']}; this CPU runs {isa['available'][-1]} as well.")
     if isa["available"] == ["generic"]:
         traps.append("This CPU (or virtual machine) offers neither AVX2 nor AVX-512: the generic kernels are many times slower.")
-    if threads["default"] > threads["usable"]:
-        traps.append(f"{threads['default']} threads on {threads['usable']} usable cores: they will wait for each other. Set CONVOPT_NUM_THREADS.")
-    if threads["default"] < threads["usable"]:
-        traps.append(f"{threads['usable']} cores are usable, but only {threads['default']} are used by default (see the environment above).")
-    if threads["cgroup_quota"] is not None and threads["cgroup_quota"] < threads["affinity"]:
-        traps.append(f"The cgroup's CPU quota ({threads['cgroup_quota']:g}) is below the cores allowed ({threads['affinity']}): bursts are throttled.")
+    if default > usable:
+        traps.append(f"{default} threads on {usable} usable cores will wait for each other. Set CONVOPT_NUM_THREADS.")
+    if default < usable:
+        traps.append(f"{usable} cores are usable, but only {default} are used by default (see the environment above).")
+    if quota is not None and quota < affinity:
+        traps.append(f"The cgroup's CPU quota ({quota:g}) is below the cores allowed ({affinity}): long bursts are throttled.")
     if _text("/sys/devices/system/cpu/smt/active") == "1":
-        traps.append("Simultaneous multithreading is on: two threads on one core share its FMA units. One thread per core is usually fastest.")
+        traps.append("Simultaneous multithreading is on: two threads of one core share its FMA units. One per core is usually fastest.")
     governor = _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor not in (None, "performance"):
         traps.append(f"The frequency governor is {governor!r}: short timings may be taken at a low clock.")
     if "[never]" in (_text("/sys/kernel/mm/transparent_hugepage/enabled") or ""):
         traps.append("Transparent huge pages are off: FFT and depthwise paths run slower.")
     load = os.getloadavg()[0]
-    if load > 0.7 * threads["usable"]:
-        traps.append(f"The machine is busy (load {load:.1f} on {threads['usable']} usable cores): what is tuned now may be chosen wrongly.")
+    if load > 0.7 * usable:
+        traps.append(f"The machine is busy (load {load:.1f} on {usable} usable cores): what is tuned now may be chosen wrongly.")
     if not _writable(Path(facts["cache"])):
         traps.append(f"{facts['cache']} cannot be written: choices will not be remembered. Set CONVOPT_CACHE_DIR.")
     return traps

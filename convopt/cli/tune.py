@@ -82,7 +82,7 @@ def layers_of(file: Path | None, network: str | None) -> tuple[list[Layer], str]
 
 
 def thread_counts(text: str | None) -> list[int]:
-    """"1,2" -> [1, 2]; the default number for None. Raises DTypeError, ShapeError."""
+    """'1,2' -> [1, 2]; the default number for None. Raises DTypeError, ShapeError."""
     if text is None:
         return [parallel.current()]
     try:
@@ -94,7 +94,9 @@ def thread_counts(text: str | None) -> list[int]:
     return counts
 
 
-def tune_layers(layers: Iterable[Layer], threads: Iterable[int], level: str, bias: bool = False, activation: str | None = None) -> list[Row]:
+def tune_layers(
+    layers: Iterable[Layer], threads: Iterable[int], level: str, bias: bool = False, activation: str | None = None
+) -> list[Row]:
     """Choose for each layer at each number of threads, with a progress bar whose estimate knows what tuning costs."""
     requests = [
         (layer, Request(layer.shape, bias=bias, activation=activation, threads=count, constant_filters=True))
