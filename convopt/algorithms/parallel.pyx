@@ -49,14 +49,20 @@ def set_default(int threads):
 def usable_cores():
     """Cores this process may use: its affinity mask, under the cgroup's CPU quota rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota()
+    return cores if quota is None else max(1, min(cores, int(-(-quota // 1))))
+
+
+def cgroup_quota():
+    """Cores' worth of time that the cgroup allows; None without a limit."""
     for quota_of in (_cgroup2_quota, _cgroup1_quota):
         try:
             quota = quota_of()
         except (OSError, ValueError):
             continue
         if quota is not None:
-            return max(1, min(cores, int(-(-quota // 1))))
-    return cores
+            return quota
+    return None
 
 
 def _cgroup2_quota():

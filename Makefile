@@ -1,0 +1,69 @@
+# Everything happens in a virtual environment inside the tree; nothing is installed globally.
+#
+#   make demo    filter photographs, run a trained network, tune its layers (pictures in ./demo-output)
+#   make test    every test, TensorFlow comparisons included
+#   make lint    formatting, style and types
+#   make build   bring the compiled extensions up to date
+#   make clean   remove all that the others made
+#
+# PYTHON=/path/to/python3.x chooses the interpreter, PYTEST_ARGS and DEMO_ARGS are handed on.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --quiet
+
+SOURCES := setup.py $(shell find convopt -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -not -path '*/generated/*' \
+	-o -path 'convopt/kernels/*.c' -not -name registry.c -o -path 'convopt/kernels/generate*.py')
+KERNELS := $(filter convopt/kernels/%.c convopt/kernels/%.h, $(SOURCES))
+CYTHON := $(filter %.pyx %.pxd, $(SOURCES))
+
+.PHONY: demo test lint build clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.built $(VENV)/.extras-demo
+	$(VENV)/bin/convopt demo $(DEMO_ARGS)
+
+test: $(VENV)/.built $(VENV)/.extras-demo $(VENV)/.extras-test
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.built $(VENV)/.extras-test $(VENV)/.extras-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/cython-lint $(CYTHON)
+	$(VENV)/bin/clang-format --dry-run -Werror $(KERNELS)
+	$(VENV)/bin/mypy
+
+build: $(VENV)/.built
+
+# The environment, with what setup.py needs to compile.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convopt needs Python 3.11 or newer; name one with PYTHON=...")'
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h") \
+		and "The headers of this Python are missing (Debian: apt install python3-dev)")'
+	@echo "Setting up $(VENV): a few minutes, once"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'setuptools>=77' wheel 'Cython>=3.1' 'numpy>=2.0'
+	@touch $@
+
+# The package itself, editable: its Python files need no installing again, only its metadata does. This compiles as well.
+$(VENV)/.installed: pyproject.toml $(VENV)/.created
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@ $(VENV)/.built
+
+# Sources that changed since the package was installed compile in place; the others are left alone.
+$(VENV)/.built: $(SOURCES) $(VENV)/.installed
+	@if [ -n "$$(find $(SOURCES) -newer $@)" ]; then \
+		echo "Compiling what changed"; $(RUN) setup.py --quiet build_clib build_ext --inplace; fi
+	@touch $@
+
+# What an extra of pyproject.toml asks for, beside the package that is already there.
+$(VENV)/.extras-%: $(VENV)/.installed
+	$(PIP) install 'convopt[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis convopt/kernels/generated
+	find convopt tuning tests -name __pycache__ -prune -exec rm -rf {} +
+	find convopt -name '*.so' -delete
+	find convopt -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f

@@ -1,0 +1,20 @@
+"""The table of verbs."""
+
+import typer
+
+from convopt.cli.check import check
+from convopt.cli.demo import demo
+from convopt.cli.info import info
+from convopt.cli.terminal import verb
+from convopt.cli.tune import tune
+
+app = typer.Typer(
+    name="convopt",
+    help="2-D convolution on CPUs from NumPy arrays: the fastest algorithm per layer, found once and remembered.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for function in (demo, tune, check, info):
+    app.command()(verb(function))

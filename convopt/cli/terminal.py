@@ -1,0 +1,86 @@
+"""What every verb needs of the terminal: where text goes, how errors look, how numbers read."""
+
+import functools
+import importlib
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from convopt.errors import ConvoptError, UnsupportedError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+#: Results. What is asked for with --json is printed plainly, so that nothing wraps or colours it.
+console = Console(highlight=False)
+#: Progress and complaints, so that results can be piped.
+stderr = Console(stderr=True, highlight=False)
+
+
+def verb(function: Callable[P, R]) -> Callable[P, R]:
+    """A user's mistake as one line and exit status 2, an interruption as one line and 130; never a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except ConvoptError as error:
+            stderr.print(f"[bold red]convopt:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            stderr.print("[bold]convopt:[/] interrupted")
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def progress(description: str) -> Progress:
+    """A progress bar on standard error with the time that is left."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn(description),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[doing]}", style="dim"),
+        TimeRemainingColumn(compact=True),
+        console=stderr,
+        transient=True,
+    )
+
+
+def need(module: str, extra: str) -> Any:
+    """Import what only some verbs use. Raises UnsupportedError that names the extra to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UnsupportedError(f"this needs {module}, which cannot be imported here ({error}); pip install 'convopt[{extra}]'") from error
+
+
+def milliseconds(seconds: float) -> str:
+    """A time that keeps three significant digits from microseconds to seconds."""
+    for unit, scale in (("us", 1e-6), ("ms", 1e-3)):
+        if seconds < 999.5 * scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def byte_count(count: int) -> str:
+    """1536 -> '1.5 KiB'."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.4g} {unit}"

@@ -1,0 +1,196 @@
+"""``convopt tune``: measure which algorithm is fastest for each layer of a list, and remember it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from convopt.algorithms import parallel
+from convopt.cli.terminal import JsonOption, console, milliseconds, print_json, progress
+from convopt.errors import DTypeError, ShapeError
+from convopt.kernels import registry
+from convopt.shape import ConvShape
+from convopt.tuning import networks, planner
+from convopt.tuning.networks import Layer
+from convopt.tuning.planner import Request
+from convopt.tuning.records import Record
+
+LEVELS = ("measure", "exhaustive", "estimate")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was chosen for one layer at one number of threads. Times in seconds per call, of the fastest samples.
+
+    runner_up: the fastest candidate of any other algorithm, None where only one applies or nothing was timed.
+    """
+
+    layer: Layer
+    threads: int
+    choice: str
+    source: str
+    seconds: float | None
+    error: float | None
+    runner_up: str | None
+    runner_up_seconds: float | None
+
+    @property
+    def gflops(self) -> float | None:
+        """Operations of the direct algorithm per nanosecond."""
+        return None if self.seconds is None else self.layer.shape.flops / self.seconds / 1e9
+
+
+def tune(
+    file: Annotated[Path | None, typer.Argument(help="A list of layers, one per line: name, input and filter sizes, options.")] = None,
+    network: Annotated[str | None, typer.Option(help=f"Layers that come with convopt: {', '.join(networks.networks())}.")] = None,
+    threads: Annotated[str | None, typer.Option(help="Numbers of threads to tune for, as in 1,2. Default: all usable cores.")] = None,
+    bias: Annotated[bool, typer.Option("--bias", help="Tune the layers with a bias.")] = False,
+    activation: Annotated[str | None, typer.Option(help="Tune the layers with this activation: relu or relu6.")] = None,
+    level: Annotated[str, typer.Option(help=f"How much to measure: {', '.join(LEVELS)}.")] = "measure",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the fastest algorithm for each layer of FILE, or of a NETWORK, and remember it."""
+    if level not in LEVELS:
+        raise ShapeError(f"--level is {level!r}; expected one of {', '.join(LEVELS)}")
+    if activation not in (None, "relu", "relu6"):
+        raise ShapeError(f"--activation is {activation!r}; expected relu or relu6")
+    layers, title = layers_of(file, network)
+    rows = tune_layers(layers, thread_counts(threads), level, bias, activation)
+    if as_json:
+        print_json({"layers": title, "isa": registry.isa(), "level": level, "results": [as_dict(row) for row in rows]})
+    else:
+        show(rows, f"{title}, {registry.isa()}")
+
+
+def layers_of(file: Path | None, network: str | None) -> tuple[list[Layer], str]:
+    """The layers asked for and what to call them. Raises ShapeError unless exactly one of the two is given and readable."""
+    if (file is None) == (network is None):
+        raise ShapeError("give either a FILE of layers or --network NAME")
+    if file is None:
+        assert network is not None
+        return networks.network(network), network
+    try:
+        layers = networks.read_shapes(file)
+    except OSError as error:
+        raise ShapeError(f"FILE is {str(file)!r}, which cannot be read: {error.strerror}") from None
+    if not layers:
+        raise ShapeError(f"FILE is {str(file)!r}, which lists no layer")
+    return layers, file.name
+
+
+def thread_counts(text: str | None) -> list[int]:
+    """'1,2' -> [1, 2]; the default number for None. Raises DTypeError, ShapeError."""
+    if text is None:
+        return [parallel.current()]
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise DTypeError(f"--threads is {text!r}; expected integers separated by commas, as in 1,2") from None
+    if min(counts) < 1:
+        raise ShapeError(f"--threads is {text!r}; each must be at least 1")
+    return counts
+
+
+def tune_layers(
+    layers: Iterable[Layer], threads: Iterable[int], level: str, bias: bool = False, activation: str | None = None
+) -> list[Row]:
+    """Choose for each layer at each number of threads, with a progress bar whose estimate knows what tuning costs."""
+    requests = [
+        (layer, Request(layer.shape, bias=bias, activation=activation, threads=count, constant_filters=True))
+        for count in threads
+        for layer in layers
+    ]
+    rows = []
+    with progress("Tuning") as bar:
+        costs = [planner.budget(request) for _, request in requests]
+        task = bar.add_task("", total=sum(costs), doing="")
+        for (layer, request), cost in zip(requests, costs, strict=True):
+            bar.update(task, doing=layer.name)
+            choice = planner.choose(request, level)
+            rows.append(_row(layer, request, choice))
+            bar.advance(task, cost)
+    return rows
+
+
+def _row(layer: Layer, request: Request, choice: Any) -> Row:
+    timed = [record for record in choice.records if record.fastest is not None and not record.rejected]
+    chosen = next((record for record in timed if (record.algorithm, dict(record.params)) == (choice.algorithm, dict(choice.params))), None)
+    others = sorted((record for record in timed if record.algorithm != choice.algorithm), key=_seconds)
+    return Row(
+        layer=layer,
+        threads=request.threads,
+        choice=choice.label,
+        source=choice.source,
+        seconds=chosen.fastest if chosen else None,
+        error=chosen.error if chosen else None,
+        runner_up=others[0].label if others else None,
+        runner_up_seconds=others[0].fastest if others else None,
+    )
+
+
+def _seconds(record: Record) -> float:
+    return record.fastest or 0.0
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """A row as plain values for --json; times in seconds."""
+    return {
+        "layer": row.layer.name,
+        "count": row.layer.count,
+        "shape": row.layer.shape.key(),
+        "threads": row.threads,
+        "choice": row.choice,
+        "source": row.source,
+        "seconds": row.seconds,
+        "gflops": row.gflops,
+        "error": row.error,
+        "runner_up": row.runner_up,
+        "runner_up_seconds": row.runner_up_seconds,
+    }
+
+
+def show(rows: list[Row], title: str) -> None:
+    """The table of what was chosen, and the time of all layers together."""
+    table = Table(title=title, title_justify="left")
+    for name in ("layer", "input", "filters"):
+        table.add_column(name)
+    table.add_column("threads", justify="right")
+    table.add_column("fastest", style="bold green")
+    for name in ("time", "GFLOP/s", "error"):
+        table.add_column(name, justify="right")
+    table.add_column("runner-up")
+    for row in rows:
+        shape = row.layer.shape
+        table.add_row(
+            row.layer.name + (f" [dim]x{row.layer.count}[/]" if row.layer.count > 1 else ""),
+            "x".join(map(str, shape.input_shape)),
+            _filters(shape),
+            str(row.threads),
+            row.choice,
+            "-" if row.seconds is None else milliseconds(row.seconds),
+            "-" if row.gflops is None else f"{row.gflops:.1f}",
+            "-" if row.error is None else f"{row.error:.0e}",
+            _runner_up(row),
+        )
+    console.print(table)
+    for count in sorted({row.threads for row in rows}):
+        times = [row.seconds * row.layer.count for row in rows if row.threads == count and row.seconds is not None]
+        if times:
+            console.print(f"all layers, {count} thread{'s' * (count > 1)}: [bold]{milliseconds(sum(times))}[/]")
+
+
+def _filters(shape: ConvShape) -> str:
+    extras = [
+        f"stride {shape.strides[0]}" if shape.strides != (1, 1) else "",
+        f"dilation {shape.dilations[0]}" if shape.dilations != (1, 1) else "",
+    ]
+    return " ".join(["x".join(map(str, shape.filters_shape)), *filter(None, extras)])
+
+
+def _runner_up(row: Row) -> str:
+    if row.runner_up is None or row.runner_up_seconds is None or row.seconds is None:
+        return "[dim]-[/]"
+    return f"{row.runner_up}  [dim]{row.runner_up_seconds / row.seconds:.2f}x the time[/]"
