@@ -2,7 +2,8 @@
 
 First every candidate computes its result once, which is checked (see ``check``): a wrong or overrunning one is never
 timed. Then the others race: in rounds, each once per round in random order, so that whatever disturbs the machine
-disturbs all alike; those far behind drop out; the race ends when the leaders have not changed for some rounds.
+disturbs all alike; those far behind drop out; the race ends when the leaders have not changed for some rounds. At the
+end every result is checked once more.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ SAMPLES_TO_DROP = 3
 ROUNDS, SETTLED = 10, 5
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
+#: Why a candidate is rejected that wrote beside its output.
+OVERRUN = "writes outside its output"
 
 
 class Runnable(Protocol):
@@ -73,12 +76,17 @@ def make_plan(request: Request, candidate: Candidate, trial: Trial) -> Runnable:
 
 
 class Contestant:
-    """A candidate in a race: its plan and the times of its calls so far, seconds."""
+    """A candidate in a race and the times of its calls so far, seconds.
 
-    def __init__(self, candidate: Candidate, call: Callable[[], object], error: float) -> None:
+    call: what is timed. error: of its result. overran: whether something beside the output was written to since last asked.
+    """
+
+    def __init__(self, candidate: Candidate, call: Callable[[], object], error: float, overran: Callable[[], bool]) -> None:
         self.candidate = candidate
         self.call = call
         self.error = error
+        self.overran = overran
+        self.overrunning = False
         self.times: list[float] = []
         self.repeats = 1
         self.first = self._run()
@@ -92,7 +100,9 @@ class Contestant:
         start = perf_counter()
         for _ in repeat(None, self.repeats):
             call()
-        return (perf_counter() - start) / self.repeats
+        seconds = (perf_counter() - start) / self.repeats
+        self.overrunning |= self.overran()
+        return seconds
 
     def sample(self) -> None:
         """Time it once more."""
@@ -145,24 +155,27 @@ def measure(request: Request, candidates: Sequence[Candidate], limit: float = LI
     with _undisturbed():
         for candidate in candidates:
             try:
-                plan = make(request, candidate, trial)
-                rejected, error = verify(plan, request, candidate, trial)
+                call = _call(make(request, candidate, trial), request, trial)
+                rejected, error = verify(call, candidate, trial)
             except WorkspaceError:
                 continue
             if rejected:
                 records.append(record_of(candidate, rejected=rejected))
             else:
-                contestants.append(Contestant(candidate, _call(plan, request, trial), error))
+                contestants.append(Contestant(candidate, call, error, trial.overran))
         race(contestants, limit)
-    return records + [contestant.record() for contestant in contestants]
+    for contestant in contestants:
+        rejected = OVERRUN if contestant.overrunning else verify(contestant.call, contestant.candidate, trial)[0]
+        records.append(record_of(contestant.candidate, rejected=rejected) if rejected else contestant.record())
+    return records
 
 
-def verify(plan: Runnable, request: Request, candidate: Candidate, trial: Trial) -> tuple[str, float]:
+def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tuple[str, float]:
     """(why the candidate must never be chosen, "" if it may; its error), from one call."""
     trial.poison()
-    plan(trial.x, out=trial.out)
+    call()
     if trial.overran():
-        return "writes outside its output", math.inf
+        return OVERRUN, math.inf
     error = trial.error()
     if not error <= WRONG * candidate.expected_error:
         return f"wrong: error {error:.1e}, expected {candidate.expected_error:.1e}", error

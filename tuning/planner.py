@@ -177,7 +177,7 @@ def _admitted(request: Request, found: Sequence[Candidate], algorithm: str) -> t
         if all(each.spreads_nonfinite for each in found):
             raise UnsupportedError(f"algorithm is {algorithm!r}, which spreads NaN and Inf; accuracy='ieee' excludes such algorithms")
         least = min(each.workspace_bytes for each, reason in refused.items() if reason.startswith("workspace"))
-        raise WorkspaceError(f"max_workspace is {request.max_workspace} bytes; {request.shape.key()} needs at least {least}")
+        raise WorkspaceError(f"max_workspace is {request.max_workspace} bytes; {request.shape.key()} needs at least {least}", least)
     return allowed, _estimates(request, found)
 
 

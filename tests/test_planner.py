@@ -1,0 +1,470 @@
+"""The planner: levels, limits, names, what is measured and what is remembered."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from convopt.tuning import cache, cost_model, measure, planner, records
+from convopt.tuning.candidates import Candidate, Request
+from convopt.tuning.records import Record
+
+from convopt.algorithms import ALGORITHMS
+from convopt.algorithms.contract import Work
+from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
+from convopt.shape import ConvShape
+
+SHAPE = ConvShape(1, 14, 14, 32, 64, 3, 3, pads=((1, 1), (1, 1)))
+REQUEST = Request(SHAPE, bias=False, activation=None, threads=1, constant_filters=True)
+
+
+def candidate(number, megaflops=10.0, **more):
+    """A candidate of an algorithm nobody built, told apart by its parameter."""
+    values = {
+        "algorithm": "direct",
+        "params": (("nv", number),),
+        "revision": 1,
+        "spreads_nonfinite": False,
+        "expected_error": 1e-7,
+        "workspace_bytes": 1000 * number,
+        "packed_bytes": 0,
+        "layout_bytes": 0,
+        "work": Work(megaflops * 1e6, 0.9, 0.0, 0.0, 100),
+    }
+    return Candidate(**{**values, **more})
+
+
+def record(number, fastest=1e-3, **more):
+    values = {"revision": 1, "workspace_bytes": 1000 * number, "packed_bytes": 0, "seconds": fastest, "error": 1e-7, "samples": 10}
+    return Record(**{"algorithm": "direct", "params": (("nv", number),), "fastest": fastest, **values, **more})
+
+
+class Stage:
+    """Stands in for the algorithms and the stop-watch: candidates are given, times are looked up, measurements are noted."""
+
+    def __init__(self, monkeypatch):
+        self.candidates, self.seconds, self.measured, self.rejected = [], {}, [], set()
+        monkeypatch.setattr(planner, "candidates", lambda request, algorithm="auto": self.candidates)
+        monkeypatch.setattr(measure, "measure", self.measure)
+        monkeypatch.setattr(measure, "speeds", lambda: cost_model.TYPICAL["avx2"])
+
+    def measure(self, request, candidates):
+        numbers = [dict(each.params)["nv"] for each in candidates]
+        self.measured.append(numbers)
+        return [
+            measure.record_of(each, rejected="wrong")
+            if number in self.rejected
+            else measure.record_of(each, fastest=self.seconds[number], seconds=self.seconds[number], error=each.expected_error, samples=9)
+            for number, each in zip(numbers, candidates, strict=True)
+        ]
+
+
+@pytest.fixture
+def stage(monkeypatch, cache_folder):
+    return Stage(monkeypatch)
+
+
+def forget():
+    """What a new process knows."""
+    for store in cache._stores.values():
+        store.close()
+    cache._stores.clear()
+    cache._generation += 1
+
+
+# Choosing among records
+
+
+def test_select_takes_the_fastest():
+    assert records.select([record(1, 2e-3), record(2, 1e-3), record(3, 3e-3)], REQUEST).label == "direct:nv=2"
+
+
+def test_select_breaks_ties_by_error_then_by_workspace():
+    close = [record(1, 1.015e-3, error=2e-7), record(2, 1e-3, error=2e-6), record(3, 1.03e-3, error=1e-8)]
+    assert records.select(close, REQUEST).label == "direct:nv=1"
+    assert records.select([record(3, 1e-3), record(1, 1.015e-3), record(2, 1.001e-3)], REQUEST).label == "direct:nv=1"
+
+
+def test_select_obeys_every_limit():
+    known = [
+        record(1, 1e-3, error=5e-5),
+        record(2, 2e-3, error=5e-6, spreads_nonfinite=True),
+        record(3, 3e-3),
+        record(4, 1e-4, rejected="wrong"),
+    ]
+    assert records.select(known, replace(REQUEST, accuracy=1e-4)).label == "direct:nv=1"
+    assert records.select(known, REQUEST).label == "direct:nv=2"
+    assert records.select(known, replace(REQUEST, finite_only=True)).label == "direct:nv=3"
+    assert records.select(known, replace(REQUEST, max_workspace=2000)).label == "direct:nv=2"
+    assert records.select(known, replace(REQUEST, max_workspace=1500)) is None
+    assert records.select([record(1, rejected="wrong", fastest=None)], REQUEST) is None
+    assert records.select([], REQUEST) is None
+
+
+def test_select_keeps_the_most_accurate_where_none_is_accurate_enough():
+    known = [record(1, 1e-3, error=5e-4), record(2, 2e-3, error=3e-5)]
+    assert records.select(known, replace(REQUEST, accuracy=1e-9)).label == "direct:nv=2"
+
+
+def test_records_survive_json():
+    known = (record(1, rejected="wrong", fastest=None, seconds=None), record(2, spreads_nonfinite=True, spread=0.1))
+    assert records.from_json(records.to_json(known)) == known
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, "text", [], {}, {"records": 1}, {"records": [1]}, {"records": [{}]}]
+    + [
+        {"records": [{**record(1).to_json(), name: bad}]}
+        for name, bad in [
+            ("params", {"nv": "1"}),
+            ("params", [1]),
+            ("seconds", "fast"),
+            ("seconds", -1.0),
+            ("fastest", 1e999),
+            ("workspace_bytes", 1.5),
+            ("revision", None),
+            ("algorithm", 7),
+            ("rejected", 7),
+            ("unheard_of", 1),
+        ]
+    ],
+)
+def test_values_that_are_no_records_are_a_miss(value):
+    assert records.from_json(value) == ()
+
+
+# Levels
+
+
+def test_the_estimate_takes_the_least_work_and_times_nothing(stage):
+    stage.candidates = [candidate(1, 30), candidate(2, 10), candidate(3, 20)]
+    choice = planner.choose(REQUEST, "estimate")
+    assert (choice.params, choice.source, choice.error, stage.measured) == ({"nv": 2}, "estimate", None, [])
+    assert choice.seconds > 0
+    with pytest.raises(CacheMiss, match="n1h14w14c32k64"):
+        planner.choose(REQUEST, "cached")
+
+
+def test_what_was_measured_is_remembered_and_not_measured_again(stage):
+    stage.candidates, stage.seconds = [candidate(1, 10), candidate(2, 20)], {1: 2e-3, 2: 1e-3}
+    choice = planner.choose(REQUEST, "measure")
+    assert (choice.params, choice.source, choice.seconds, choice.error) == ({"nv": 2}, "measured", 1e-3, 1e-7)
+    forget()
+    for level in ("measure", "estimate", "cached", "exhaustive"):
+        choice = planner.choose(REQUEST, level)
+        assert (choice.params, choice.source) == ({"nv": 2}, "cache")
+    assert stage.measured == [[1, 2]]
+
+
+def test_an_estimate_gives_way_once_something_was_measured(stage):
+    stage.candidates, stage.seconds = [candidate(1, 10), candidate(2, 20)], {1: 2e-3, 2: 1e-3}
+    assert planner.choose(REQUEST, "estimate").params == {"nv": 1}
+    planner.choose(REQUEST, "measure")
+    assert planner.choose(REQUEST, "estimate").params == {"nv": 2}
+
+
+def test_the_hopeless_are_measured_only_exhaustively(stage):
+    stage.candidates, stage.seconds = [candidate(1, 10), candidate(2, 1000)], {1: 1e-4, 2: 1e-5}
+    assert planner.choose(REQUEST, "measure").params == {"nv": 1}
+    assert planner.choose(REQUEST, "exhaustive").params == {"nv": 2}
+    assert stage.measured == [[1], [1, 2]]
+    assert planner.choose(REQUEST, "measure").params == {"nv": 2}
+
+
+def test_a_wrong_estimate_of_the_best_does_not_exclude_the_others(stage):
+    stage.candidates, stage.seconds = [candidate(1, 10), candidate(2, 1000)], {1: 1.0, 2: 1e-3}
+    assert planner.choose(REQUEST, "measure").params == {"nv": 2}
+    assert stage.measured == [[1], [1, 2]]
+
+
+def test_only_a_new_revision_is_measured_again_beside_the_best(stage):
+    stage.candidates, stage.seconds = [candidate(1), candidate(2), candidate(3)], {1: 3e-3, 2: 2e-3, 3: 4e-3}
+    planner.choose(REQUEST, "measure")
+    stage.candidates[0] = candidate(1, revision=2)
+    stage.seconds[1] = 1e-3
+    assert planner.choose(replace(REQUEST, accuracy=1e-4), "measure").params == {"nv": 1}
+    assert stage.measured == [[1, 2, 3], [2, 1]]
+
+
+def test_a_candidate_that_no_longer_exists_is_forgotten(stage):
+    stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 2e-3, 2: 1e-3}
+    planner.choose(REQUEST, "measure")
+    del stage.candidates[1]
+    forget()
+    assert planner.choose(REQUEST, "cached").params == {"nv": 1}
+
+
+def test_a_changed_limit_chooses_again_without_measuring(stage):
+    stage.candidates = [candidate(1), candidate(2, expected_error=5e-6), candidate(3, spreads_nonfinite=True)]
+    stage.seconds = {1: 3e-3, 2: 2e-3, 3: 1e-3}
+    assert planner.choose(REQUEST, "measure").params == {"nv": 3}
+    assert planner.choose(replace(REQUEST, finite_only=True), "measure").params == {"nv": 2}
+    assert planner.choose(replace(REQUEST, finite_only=True, accuracy=1e-6), "measure").params == {"nv": 1}
+    assert planner.choose(replace(REQUEST, max_workspace=1500), "measure").params == {"nv": 1}
+    assert len(stage.measured) == 1
+
+
+def test_a_rejected_candidate_is_never_chosen(stage):
+    stage.candidates, stage.seconds, stage.rejected = [candidate(1, 30), candidate(2, 10)], {1: 1e-3, 2: 1e-4}, {2}
+    assert planner.choose(REQUEST, "measure").params == {"nv": 1}
+    stage.rejected = {1, 2}
+    stage.candidates = [candidate(1, 30, revision=5), candidate(2, 10)]
+    forget()
+    assert planner.choose(REQUEST, "estimate").params == {"nv": 1}
+
+
+def test_deterministic_neither_times_nor_remembers(stage, cache_folder):
+    stage.candidates, stage.seconds = [candidate(1, 10), candidate(2, 20)], {1: 2e-3, 2: 1e-3}
+    fixed = replace(REQUEST, deterministic=True)
+    assert planner.choose(fixed, "measure").params == {"nv": 1}
+    assert not cache_folder.exists()
+    planner.choose(REQUEST, "measure")
+    assert planner.choose(fixed, "estimate").params == {"nv": 1}
+
+
+def test_empty_problems_are_not_measured(stage):
+    stage.candidates = [candidate(1)]
+    for empty in (replace(SHAPE, n=0), replace(SHAPE, h=0)):
+        assert planner.choose(replace(REQUEST, shape=empty), "measure").source == "estimate"
+    assert stage.measured == []
+
+
+def test_threads_that_ask_at_once_measure_once(stage, monkeypatch):
+    stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 2e-3, 2: 1e-3}
+    real = stage.measure
+    monkeypatch.setattr(measure, "measure", lambda *arguments: (time.sleep(0.05), real(*arguments))[1])
+    threads = [threading.Thread(target=planner.choose, args=(REQUEST, "measure")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stage.measured) == 1
+
+
+def test_an_interrupt_passes_through_and_leaves_nothing(stage, monkeypatch):
+    stage.candidates = [candidate(1), candidate(2)]
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            planner.choose(REQUEST, "measure")
+    with pytest.raises(CacheMiss):
+        planner.choose(REQUEST, "cached")
+    stage.seconds = {1: 2e-3, 2: 1e-3}
+    assert planner.choose(REQUEST, "measure").source == "measured"
+
+
+def test_damaged_values_are_a_miss(stage):
+    stage.candidates = [candidate(1)]
+    cache.put(REQUEST.key(), {"records": [{"algorithm": "direct"}]})
+    cache.put(planner.SPEEDS_KEY, {"peak": "high"})
+    assert planner.choose(REQUEST, "estimate").source == "estimate"
+
+
+def test_the_budget_is_what_is_left_to_measure(stage):
+    stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 2e-3, 2: 1e-3}
+    before = planner.budget(REQUEST)
+    assert 0 < before < 2
+    stage.candidates.append(candidate(3))
+    stage.seconds[3] = 3e-3
+    assert planner.budget(REQUEST) > before
+    planner.choose(REQUEST, "measure")
+    assert planner.budget(REQUEST) == 0
+
+
+# Limits and names
+
+
+def test_no_candidate_within_the_workspace_names_both_sizes(stage):
+    stage.candidates = [candidate(3), candidate(2)]
+    with pytest.raises(WorkspaceError, match=r"max_workspace is 100 bytes; .* at least 2000") as caught:
+        planner.choose(replace(REQUEST, max_workspace=100), "estimate")
+    assert caught.value.needed == 2000
+
+
+def test_a_named_algorithm_that_the_accuracy_excludes_is_an_error(stage):
+    stage.candidates = [candidate(1, spreads_nonfinite=True)]
+    with pytest.raises(UnsupportedError, match="spreads NaN and Inf"):
+        planner.choose(replace(REQUEST, finite_only=True), "estimate", "direct")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "error", "message"),
+    [
+        ("dirct", UnsupportedError, "algorithm is 'dirct'; known are auto, direct"),
+        ("direct:nv", UnsupportedError, "NAME=INTEGER, found 'nv'"),
+        ("direct:nv=99", UnsupportedError, "for this problem there are direct:nv="),
+        ("direct:mr=1", UnsupportedError, "for this problem there are direct:nv="),
+        ("auto:nv=1", UnsupportedError, "known are"),
+        (None, DTypeError, "algorithm is None"),
+    ],
+)
+def test_names_that_exist_not(cache_folder, algorithm, error, message):
+    with pytest.raises(error, match=message):
+        planner.choose(REQUEST, "estimate", algorithm)
+
+
+@pytest.mark.parametrize(("tune", "error"), [("fast", ShapeError), ("", ShapeError), (None, DTypeError)])
+def test_levels_that_exist_not(cache_folder, tune, error):
+    with pytest.raises(error, match="expected one of estimate, measure, exhaustive, cached"):
+        planner.choose(REQUEST, tune)
+
+
+def test_an_algorithm_that_does_not_apply_says_why(cache_folder, monkeypatch):
+    class Picky:
+        NAME, REVISION, LAYOUTS, SPREADS_NONFINITE = "picky", 1, ("NHWC",), False
+        why_not = staticmethod(lambda shape: "strides are (1, 1); it needs 7")
+
+    monkeypatch.setitem(ALGORITHMS, "picky", Picky)
+    assert "picky" not in planner.applicable(SHAPE)
+    with pytest.raises(UnsupportedError, match=r"algorithm is 'picky', which cannot serve this problem: strides are \(1, 1\)"):
+        planner.choose(REQUEST, "estimate", "picky")
+
+
+def test_a_name_means_its_default_until_it_is_measured(cache_folder):
+    default = ALGORITHMS["direct"].candidates(SHAPE)[0]
+    choice = planner.choose(REQUEST, "estimate", "direct")
+    assert (choice.algorithm, choice.params, choice.source) == ("direct", default, "named")
+    choice = planner.choose(REQUEST, "measure", "direct")
+    assert choice.source == "measured"
+    assert choice.error < 1e-5
+    assert planner.choose(REQUEST, "cached", "direct").params == choice.params
+    with pytest.raises(CacheMiss):
+        planner.choose(REQUEST, "cached")  # what one algorithm's candidates took says nothing about the others
+
+
+def test_a_name_with_parameters_needs_no_measuring(stage_of_direct):
+    choice = planner.choose(REQUEST, "measure", "direct:nv=1")
+    assert (choice.params, choice.source, choice.error) == ({"nv": 1}, "named", None)
+    assert planner.choose(REQUEST, "cached", "direct:nv=1").params == {"nv": 1}
+
+
+@pytest.fixture
+def stage_of_direct(cache_folder, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(measure, "measure", never)
+
+
+# The whole way
+
+
+def test_keys_differ_where_times_may_and_not_where_limits_do():
+    same = [replace(REQUEST, accuracy=1e-6), replace(REQUEST, finite_only=True), replace(REQUEST, max_workspace=5)]
+    other = [
+        replace(REQUEST, threads=2),
+        replace(REQUEST, constant_filters=False),
+        replace(REQUEST, bias=True),
+        replace(REQUEST, activation="relu"),
+        replace(REQUEST, bias=True, activation="relu"),
+        replace(REQUEST, shape=SHAPE.with_layout("NCHW")),
+    ]
+    assert {each.key() for each in same} == {REQUEST.key()}
+    assert len({each.key() for each in [REQUEST, *other]}) == 7
+    assert not any(character.isspace() for each in other for character in each.key())
+
+
+CHOOSE = """
+import sys
+from convopt.shape import ConvShape
+from convopt.tuning import measure, planner
+if sys.argv[1] == "cached":
+    def never():
+        raise AssertionError("looked at the clock")
+    measure.perf_counter = measure.measure = measure.speeds = never
+shape = ConvShape(1, 14, 14, 32, 64, 3, 3, pads=((1, 1), (1, 1)))
+choice = planner.choose(planner.Request(shape, True, "relu", 1, True), sys.argv[2])
+print(choice.source, choice.algorithm, sorted(choice.params.items()), choice.seconds, choice.error)
+"""
+
+
+def test_a_new_process_uses_the_choice_without_timing_anything(cache_folder):
+    def choose(mode, level):
+        environment = {**os.environ, "CONVOPT_CACHE_DIR": str(cache_folder)}
+        done = subprocess.run([sys.executable, "-c", CHOOSE, mode, level], env=environment, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.stdout.split(maxsplit=1)
+
+    source, first = choose("timed", "measure")
+    assert source == "measured"
+    for level in ("measure", "estimate", "cached"):
+        assert choose("cached", level) == ["cache", first]
+
+
+def test_real_candidates_are_measured_on_every_instruction_set(isa, cache_folder):
+    choice = planner.choose(replace(REQUEST, bias=True, activation="relu"), "exhaustive")
+    assert choice.source == "measured"
+    assert 0 < choice.error < 1e-5
+    assert len(choice.contenders) == sum(len(ALGORITHMS[name].candidates(SHAPE)) for name in planner.applicable(SHAPE))
+    assert choice.contenders[0].verdict == "chosen"
+    assert all(each.seconds is not None for each in choice.contenders if "error" not in each.verdict)
+
+
+def test_the_explanation_shows_every_candidate_and_why(stage):
+    stage.candidates = [candidate(1), candidate(2), candidate(3, 1000), candidate(4, expected_error=1e-3), candidate(5)]
+    stage.seconds, stage.rejected = {1: 1e-3, 2: 2e-3}, {5}
+    choice = planner.choose(REQUEST, "measure")
+    text = choice.explain().splitlines()
+    assert text[0] == "direct:nv=1: measured just now"
+    assert [line.split()[0] for line in text[2:]] == ["direct:nv=1", "direct:nv=2", "direct:nv=4", "direct:nv=5", "direct:nv=3"]
+    verdicts = {each.label: each.verdict for each in choice.contenders}
+    assert verdicts["direct:nv=1"] == "chosen"
+    assert verdicts["direct:nv=2"] == "2.00 times slower"
+    assert verdicts["direct:nv=3"].startswith("not measured; estimated")
+    assert verdicts["direct:nv=4"] == "expected error 1.0e-03 is above 1.0e-05"
+    assert verdicts["direct:nv=5"] == "wrong"
+
+
+def test_a_choice_at_hand_is_quick(stage):
+    stage.candidates, stage.seconds = [candidate(1)], {1: 1e-3}
+    planner.choose(REQUEST, "measure")
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        for _ in range(100):
+            planner.choose(REQUEST, "measure")
+        times.append((time.perf_counter() - start) / 100)
+    assert min(times) < 5e-6
+
+
+# The cost model
+
+
+def estimate(request=REQUEST, speeds=cost_model.TYPICAL["avx2"], **more):
+    return cost_model.estimate(candidate(1, **more), request, speeds)
+
+
+def test_estimates_grow_with_what_there_is_to_do():
+    base = estimate()
+    assert estimate(megaflops=20) > base
+    assert estimate(layout_bytes=10**6) > base
+    assert estimate(work=Work(1e7, 0.45, 0.0, 0.0, 100)) > base
+    assert estimate(work=Work(1e7, 0.9, 1e7, 0.0, 100)) > base
+    assert estimate(work=Work(1e7, 0.9, 0.0, 1e7, 100)) > base
+    assert estimate(replace(REQUEST, constant_filters=False), packed_bytes=10**6) > estimate(packed_bytes=10**6)
+    assert estimate(replace(REQUEST, shape=replace(SHAPE, dtype="float64"))) > base
+    assert estimate(speeds=cost_model.TYPICAL["generic"]) > base > estimate(speeds=cost_model.TYPICAL["avx512"])
+
+
+def test_threads_help_where_there_is_work_for_them():
+    two = replace(REQUEST, threads=2)
+    assert estimate(two, megaflops=100) < 0.6 * estimate(megaflops=100)
+    assert estimate(two, work=Work(1e7, 0.9, 0.0, 0.0, 1)) == estimate(work=Work(1e7, 0.9, 0.0, 0.0, 1))
+    assert estimate(two, megaflops=0.01) > estimate(megaflops=0.01)
+    three_parts = Work(1e8, 0.9, 0.0, 0.0, 3)
+    assert estimate(two, work=three_parts) > 0.6 * estimate(work=three_parts)
+
+
+def test_speeds_survive_json_and_nonsense_is_refused():
+    speeds = cost_model.TYPICAL["avx512"]
+    assert cost_model.Speeds.from_json(speeds.to_json()) == speeds
+    for bad in (None, 1, {}, {**speeds.to_json(), "peak": "x"}, {**speeds.to_json(), "peak": 0}, {**speeds.to_json(), "more": 1}):
+        assert cost_model.Speeds.from_json(bad) is None
