@@ -145,14 +145,14 @@ cdef class Implementation(Convolver):
         self.tile_rows, self.tile_columns = len(rows), len(columns)
         self.tiles = shape.n * self.tile_rows * self.tile_columns
         self.frequencies = th * tw
-        self.nv = min(2, self.kernels.nv_max, -(-shape.group_k // self.kernels.vl))
+        self.nv = min(params.get("nv", 2), self.kernels.nv_max, -(-shape.group_k // self.kernels.vl))
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
         self.panels = -(-shape.group_k // self.nr)
         self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
         self.q_tile = self.nr
         tile_bytes = self.frequencies * (self.v_tile + self.q_tile) * shape.itemsize
-        block = max(BLOCK_BYTES // tile_bytes, LEAST_REGISTER_TILES * self.mr)
+        block = params.get("tiles", max(BLOCK_BYTES // tile_bytes, LEAST_REGISTER_TILES * self.mr))
         self.block_tiles = max(1, min(block, MOST_TILES, self.tiles))
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)

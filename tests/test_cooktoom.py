@@ -1,0 +1,78 @@
+"""Cook-Toom transforms in exact arithmetic: the matrices against the definition, the written C against the matrices."""
+
+import random
+import re
+from fractions import Fraction
+
+import pytest
+from convopt.kernels import cooktoom
+
+AXES = sorted({axis for form in cooktoom.FORMS for axis in (form[:2], form[2:])} | {(1, 1), (8, 6), (8, 4), (8, 2)})
+TILES = sorted({tile for tile, _ in AXES})
+
+
+def product(matrix, vector):
+    return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+
+
+def vector(size, seed):
+    return [Fraction(random.Random(seed + i).randint(-99, 99), 7) for i in range(size)]
+
+
+@pytest.mark.parametrize(("tile", "outputs"), AXES)
+def test_matrices_compute_the_convolution(tile, outputs):
+    taps = tile - outputs + 1
+    d, g = vector(tile, 1), vector(taps, 2)
+    frequencies = [
+        u * v
+        for u, v in zip(product(cooktoom.filter_matrix(tile, taps), g), product(cooktoom.input_matrix(tile), d), strict=True)
+    ]
+    expected = [sum(d[i + s] * g[s] for s in range(taps)) for i in range(outputs)]
+    assert product(cooktoom.output_matrix(tile, outputs), frequencies) == expected
+
+
+def run_c(lines, stride, **arrays):
+    """What the straight-line C leaves in its arrays; elements lie `stride` apart."""
+    names = {"REAL": Fraction, **{name[0] + "s": stride for name in arrays}, **arrays}
+    for line in list(lines)[1:-1]:
+        for statement in re.sub(r"const vec ", "", line).strip().rstrip(";").split(", "):
+            exec(re.sub(r"\(REAL\)([0-9.e-]+)", r"REAL(\1)", statement), names)
+    return arrays
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_written_input_transform(tile):
+    d = vector(tile, 3)
+    v = run_c(cooktoom.input_transform(tile), 3, d=[x for x in d for _ in range(3)], v=[None] * 3 * tile)["v"]
+    assert v[::3] == product(cooktoom.input_matrix(tile), d)
+
+
+@pytest.mark.parametrize(("tile", "outputs"), AXES)
+def test_written_output_transform(tile, outputs):
+    q = vector(tile, 4)
+    y = run_c(cooktoom.output_transform(tile, outputs), 2, q=[x for x in q for _ in range(2)], y=[None] * 2 * outputs)["y"]
+    assert y[::2] == product(cooktoom.output_matrix(tile, outputs), q)
+
+
+def test_input_transform_may_work_in_place():
+    d = vector(6, 5)
+    run = run_c(cooktoom.input_transform(6), 1, d=d, v=d)
+    assert run["v"] == product(cooktoom.input_matrix(6), vector(6, 5))
+
+
+@pytest.mark.parametrize("tile", [4, 6, 8])
+def test_no_coefficient_is_rounded_in_float32(tile):
+    """So the only errors are those of the additions and multiplications themselves."""
+    for matrix in (cooktoom.input_matrix(tile), cooktoom.output_matrix(tile, tile - 2)):
+        for coefficient in (entry for row in matrix for entry in row):
+            numerator, denominator = abs(coefficient.numerator), coefficient.denominator
+            assert numerator < 2**24
+            assert denominator & (denominator - 1) == 0
+
+
+def test_header_holds_every_form():
+    text = cooktoom.header()
+    for form in cooktoom.FORMS:
+        assert f"ROW({', '.join(map(str, form))})" in text
+        assert f"void winograd_output_{form[0]}_{form[1]}(" in text
+        assert f"void winograd_input_{form[2]}(" in text

@@ -1,0 +1,179 @@
+"""Winograd: every form against the definition, in poisoned memory between forbidden pages."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from convopt.algorithms import direct, reference, winograd
+from convopt.algorithms.memory import Buffer
+from convopt.shape import ConvShape
+from guarded import guarded
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from verify import UNIT, data, run
+
+# Largest error in units of u max conv(|x|, |w|), and largest relative L2 error on data without wide spread, in units of u.
+BOUNDS = {4: (20, 16), 6: (150, 80)}
+
+# input N, H, W, C; filters R, S, C/groups, K; padding, dilations
+SHAPES = {
+    "even": (1, 8, 12, 32, 3, 3, 32, 64, "SAME", 1),
+    "odd": (2, 13, 9, 5, 3, 3, 5, 7, "SAME", 1),
+    "valid": (1, 15, 14, 33, 3, 3, 33, 35, "VALID", 1),
+    "one_pixel": (3, 1, 1, 3, 3, 3, 3, 1, "SAME", 1),
+    "one_row": (1, 1, 30, 4, 3, 3, 4, 17, "SAME", 1),
+    "one_window": (1, 3, 3, 8, 3, 3, 8, 5, "VALID", 1),
+    "lopsided_padding": (1, 6, 5, 19, 3, 3, 19, 24, ((0, 7), (9, 1)), 1),
+    "only_padding": (1, 0, 4, 2, 3, 3, 2, 5, ((4, 2), (1, 1)), 1),
+    "grouped": (2, 11, 10, 12, 3, 3, 4, 57, "SAME", 1),
+    "wide_groups": (1, 9, 9, 66, 3, 3, 33, 70, "SAME", 1),
+    "depthwise": (1, 10, 9, 6, 3, 3, 1, 12, "SAME", 1),
+    "dilated": (2, 19, 13, 9, 3, 3, 9, 18, "SAME", (3, 2)),
+    "dilated_past_the_image": (1, 3, 4, 5, 3, 3, 5, 6, "SAME", (5, 7)),
+    "five": (2, 11, 12, 6, 5, 5, 6, 40, "SAME", 1),
+    "five_dilated": (1, 17, 14, 17, 5, 5, 17, 9, "SAME", 2),
+}
+
+
+def shape_of(row, dtype="float32"):
+    n, h, w, c, r, s, group_c, k, padding, dilations = row
+    return ConvShape.from_arguments((n, h, w, c), (r, s, group_c, k), 1, padding, "NHWC", dilations, dtype)
+
+
+def check(shape, params, kind, activation=None, threads=1, with_bias=True, at_end=True, seed=0):
+    """The largest error within u max A, and for data of narrow spread the L2 error."""
+    rng = np.random.default_rng(seed)
+    x = data(kind, shape.input_shape, rng).astype(shape.dtype)
+    filters = data(kind, shape.filters_shape, rng).astype(shape.dtype)
+    bias = data(kind, (shape.k,), rng).astype(shape.dtype) if with_bias else None
+    y = run(winograd, shape, params, x, filters, bias, activation, threads, at_end)
+    expected = reference.conv2d(x, filters, shape, bias, activation)
+    magnitude = reference.conv2d(np.abs(x), np.abs(filters), shape, None if bias is None else np.abs(bias)).max()
+    largest, l2 = (units * UNIT[shape.dtype] for units in BOUNDS[params["t"]])
+    label = f"{params} {shape.key()} {kind} {activation} threads={threads}"
+    assert not np.isnan(y).any(), label
+    assert np.abs(y - expected).max() <= largest * magnitude, label
+    if kind != "lognormal" and activation is None:
+        assert np.linalg.norm(y - expected) <= l2 * np.linalg.norm(expected), label
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["normal", "positive", "lognormal"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_holds_its_bound(isa, name, kind, dtype):
+    shape = shape_of(SHAPES[name], dtype)
+    for params in winograd.candidates(shape):
+        for threads in (1, 2, 3):
+            check(shape, params, kind, [None, "relu", "relu6"][threads - 1], threads, with_bias=threads != 2, at_end=threads != 3)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(
+    st.tuples(*[st.integers(1, 3), st.integers(1, 27), st.integers(1, 27)]),
+    st.sampled_from([3, 3, 5]),
+    st.tuples(*[st.integers(1, 40), st.sampled_from([1, 1, 1, 2, 3]), st.integers(1, 70)]),
+    st.tuples(*[st.sampled_from([1, 1, 2, 3])] * 2),
+    st.tuples(*[st.integers(0, 6)] * 4),
+    st.sampled_from(["float32", "float64"]),
+    st.integers(1, 4),
+)
+def test_any_shape_holds_its_bound(isa, size, kernel, channels, dilations, pads, dtype, threads):
+    (n, h, w), (group_c, groups, group_k) = size, channels
+    shape = ConvShape(
+        n, h, w, group_c * groups, group_k * groups, kernel, kernel, (1, 1), dilations, (pads[:2], pads[2:]), groups, "NHWC", dtype
+    )
+    if not shape.is_empty:
+        for params in winograd.candidates(shape):
+            check(shape, params, "normal", threads=threads, at_end=threads % 2 == 0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "lognormal"])
+def test_deep_sums_hold_the_bound(isa, kind):
+    shape = shape_of((1, 12, 12, 512, 3, 3, 512, 40, "SAME", 1))
+    for params in winograd.candidates(shape):
+        check(shape, params, kind)
+
+
+def test_error_is_what_it_says_and_near_that_of_direct(isa):
+    """expected_error is the largest error over the largest output; the mean error is at most 3 times direct's for F(4,3)."""
+    shape = shape_of((1, 28, 28, 128, 3, 3, 128, 64, "SAME", 1))
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(shape.input_shape).astype(np.float32)
+    filters = rng.standard_normal(shape.filters_shape).astype(np.float32)
+    expected = reference.conv2d(x, filters, shape)
+    straight = np.abs(run(direct, shape, direct.candidates(shape)[0], x, filters) - expected)
+    for params in winograd.candidates(shape):
+        error = np.abs(run(winograd, shape, params, x, filters) - expected)
+        said = winograd.expected_error(shape, params)
+        assert said / 4 <= error.max() / np.abs(expected).max() <= said * 1.5, (params, error.max() / np.abs(expected).max())
+        assert error.mean() <= 3 * straight.mean(), (params, error.mean(), straight.mean())
+
+
+@pytest.mark.parametrize("name", ["odd", "valid", "wide_groups", "dilated", "five"])
+def test_same_bits_every_time_and_for_any_number_of_threads(isa, name):
+    shape = shape_of(SHAPES[name])
+    rng = np.random.default_rng(1)
+    x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
+    for params in winograd.candidates(shape):
+        once = run(winograd, shape, params, x, filters)
+        for threads in (1, 2, 3, 7, 40):
+            np.testing.assert_array_equal(run(winograd, shape, params, x, filters, threads=threads), once)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_several_blocks_and_panels(isa, threads):
+    """More tiles than a block holds, more output channels than a panel."""
+    shape = shape_of((2, 41, 38, 24, 3, 3, 24, 150, "SAME", 1))
+    for params in winograd.candidates(shape):
+        check(shape, params, "normal", threads=threads)
+
+
+@pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_workspace_is_as_large_as_it_says(isa, name, threads):
+    shape = shape_of(SHAPES[name])
+    convolver = winograd.Implementation(shape, winograd.candidates(shape)[0])
+    convolver.pack_filters(np.ones(shape.filters_shape, np.float32))
+    needed, beyond = convolver.workspace_bytes(threads), 4096
+    workspace = Buffer(needed + beyond)
+    workspace.fill(0xA5)
+    out = np.empty(shape.output_shape, np.float32)
+    convolver.run_on(np.ones(shape.input_shape, np.float32), out, workspace, threads=threads)
+    assert ctypes.string_at(workspace.address + needed, beyond) == b"\xa5" * beyond
+
+
+def test_new_filters_replace_the_old_by_any_number_of_threads(isa):
+    shape = shape_of(SHAPES["wide_groups"])
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(shape.input_shape).astype(np.float32)
+    old, new = (rng.standard_normal(shape.filters_shape).astype(np.float32) for _ in range(2))
+    params = winograd.candidates(shape)[0]
+    convolver = winograd.Implementation(shape, params)
+    convolver.pack_filters(old)
+    convolver.pack_filters(new, threads=3)
+    workspace = Buffer(convolver.workspace_bytes(1))
+    out = guarded(np.empty(shape.output_shape, np.float32))
+    convolver.run_on(x, out, workspace)
+    np.testing.assert_array_equal(out, run(winograd, shape, params, x, new))
+
+
+def test_nan_passes_the_activation(isa):
+    shape = shape_of(SHAPES["even"])
+    rng = np.random.default_rng(1)
+    x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
+    x[0, 4, 4, 1] = np.nan
+    for params in winograd.candidates(shape):
+        y = run(winograd, shape, params, x, filters, activation="relu6")
+        assert np.isnan(y[0, 3:6, 3:6]).all()
+    assert winograd.SPREADS_NONFINITE
+
+
+def test_says_why_it_cannot():
+    assert "strides" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3, (2, 1)))
+    assert "7x7" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 7, 7))
+    assert winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3)) is None
+
+
+def test_default_has_the_fewest_multiplications():
+    assert winograd.candidates(ConvShape(1, 56, 56, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == 6
+    assert winograd.candidates(ConvShape(1, 4, 4, 64, 64, 3, 3))[0]["t"] == 4
