@@ -9,7 +9,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from convopt.errors import ConvoptError, UnsupportedError
 
@@ -52,7 +52,7 @@ def progress(description: str) -> Progress:
         SpinnerColumn(),
         TextColumn(description),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TextColumn("{task.fields[doing]}", style="dim"),
         TimeRemainingColumn(compact=True),
         console=stderr,
@@ -68,7 +68,7 @@ def need(module: str, extra: str) -> Any:
         raise UnsupportedError(f"this needs {module}, which cannot be imported here ({error}); pip install 'convopt[{extra}]'") from error
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time that keeps three significant digits from microseconds to seconds."""
     for unit, scale in (("us", 1e-6), ("ms", 1e-3)):
         if seconds < 999.5 * scale:
