@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.rule import Rule
-from rich.table import Table
 
 from convopt.algorithms import parallel
 from convopt.cli import demo_digits, demo_pictures
-from convopt.cli.terminal import JsonOption, console, duration, print_json, stderr
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, stderr
 from convopt.cli.tune import as_dict, show, tune_layers
 from convopt.errors import ConvoptError
 from convopt.kernels import registry
@@ -66,7 +65,7 @@ def _pictures(output: Path, shown: bool) -> dict[str, Any]:
     if shown:
         n, h, w, _ = photos.shape
         console.print(f"{n} photographs that come with scikit-learn ({' and '.join(names)}), {w} x {h} pixels, all in one call per filter:")
-        table = Table()
+        table = new_table()
         for name in ("filter", "size", "looks at", "fastest"):
             table.add_column(name)
         table.add_column("time", justify="right")
@@ -96,7 +95,7 @@ def _digits(output: Path, shown: bool) -> dict[str, Any]:
             f"Trained on {demo_digits.TRAINING_DIGITS:,} of scikit-learn's real handwritten digits, {demo_digits.EPOCHS} epochs; "
             f"then {count} others, convolutions by convopt plans made of the Keras weights:"
         )
-        table = Table()
+        table = new_table()
         for name in ("", "accuracy", "predictions"):
             table.add_column(name, justify="left" if not name else "right")
         table.add_row("Keras", f"{result.keras_accuracy:.1%}", f"{count}")

@@ -3,13 +3,16 @@
 import functools
 import importlib
 import json
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from convopt.errors import ConvoptError, UnsupportedError
 
@@ -18,10 +21,21 @@ R = TypeVar("R")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
+#: Columns where the output goes to a file or a pipe, and COLUMNS does not say.
+_WIDTH = 120
+
+
+def _console(**options: Any) -> Console:
+    made = Console(highlight=False, **options)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _WIDTH
+    return made
+
+
 #: Results. What is asked for with --json is printed plainly, so that nothing wraps or colours it.
-console = Console(highlight=False)
+console = _console()
 #: Progress and complaints, so that results can be piped.
-stderr = Console(stderr=True, highlight=False)
+stderr = _console(stderr=True)
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:
@@ -58,6 +72,11 @@ def progress(description: str) -> Progress:
         console=stderr,
         transient=True,
     )
+
+
+def new_table(title: str | None = None) -> Table:
+    """A table in the style of all verbs."""
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, header_style="bold cyan", padding=(0, 1, 0, 0))
 
 
 def need(module: str, extra: str) -> Any:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from convopt.algorithms import parallel
-from convopt.cli.terminal import JsonOption, console, duration, print_json, progress
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress
 from convopt.errors import DTypeError, ShapeError
 from convopt.kernels import registry
 from convopt.shape import ConvShape
@@ -155,21 +154,23 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 def show(rows: list[Row], title: str) -> None:
     """The table of what was chosen, and the time of all layers together."""
-    table = Table(title=title, title_justify="left")
+    counts = sorted({row.threads for row in rows})
+    table = new_table(f"{title}, {_threads(counts[0])}" if len(counts) == 1 else title)
     for name in ("layer", "input", "filters"):
-        table.add_column(name)
-    table.add_column("threads", justify="right")
-    table.add_column("fastest", style="bold green")
+        table.add_column(name, no_wrap=True)
+    if len(counts) > 1:
+        table.add_column("threads", justify="right")
+    table.add_column("fastest", style="bold green", no_wrap=True)
     for name in ("time", "GFLOP/s", "error"):
-        table.add_column(name, justify="right")
-    table.add_column("runner-up")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("runner-up", no_wrap=True)
     for row in rows:
         shape = row.layer.shape
         table.add_row(
             row.layer.name + (f" [dim]x{row.layer.count}[/]" if row.layer.count > 1 else ""),
             "x".join(map(str, shape.input_shape)),
             _filters(shape),
-            str(row.threads),
+            *([str(row.threads)] if len(counts) > 1 else []),
             row.choice,
             "-" if row.seconds is None else duration(row.seconds),
             "-" if row.gflops is None else f"{row.gflops:.1f}",
@@ -177,21 +178,29 @@ def show(rows: list[Row], title: str) -> None:
             _runner_up(row),
         )
     console.print(table)
-    for count in sorted({row.threads for row in rows}):
+    for count in counts:
         times = [row.seconds * row.layer.count for row in rows if row.threads == count and row.seconds is not None]
         if times:
-            console.print(f"all layers, {count} thread{'s' * (count > 1)}: [bold]{duration(sum(times))}[/]")
+            console.print(f"All layers, {_threads(count)}: [bold]{duration(sum(times))}[/]")
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _filters(shape: ConvShape) -> str:
     extras = [
-        f"stride {shape.strides[0]}" if shape.strides != (1, 1) else "",
-        f"dilation {shape.dilations[0]}" if shape.dilations != (1, 1) else "",
+        "stride " + _pair(shape.strides) if shape.strides != (1, 1) else "",
+        "dilation " + _pair(shape.dilations) if shape.dilations != (1, 1) else "",
     ]
     return " ".join(["x".join(map(str, shape.filters_shape)), *filter(None, extras)])
+
+
+def _pair(values: tuple[int, int]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]},{values[1]}"
 
 
 def _runner_up(row: Row) -> str:
     if row.runner_up is None or row.runner_up_seconds is None or row.seconds is None:
         return "[dim]-[/]"
-    return f"{row.runner_up}  [dim]{row.runner_up_seconds / row.seconds:.2f}x the time[/]"
+    return f"{row.runner_up} [dim]{row.runner_up_seconds / row.seconds:.2f}x[/]"
