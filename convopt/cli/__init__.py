@@ -10,9 +10,16 @@ def main() -> None:
     """Run the command line on sys.argv; ends the process."""
     try:
         from convopt.cli.app import app
+
+        app()
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        print(f"convopt: the command line needs {error.name}, which is missing: pip install 'convopt[cli]'", file=sys.stderr)
-        sys.exit(2)
-    app()
+        _leave(f"the command line needs {error.name}, which is missing: pip install 'convopt[cli]'", 2)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"convopt: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -9,11 +9,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.table import Table
 
 import convopt
 from convopt.algorithms import ALGORITHMS
-from convopt.cli.terminal import JsonOption, console, print_json, progress
+from convopt.cli.terminal import JsonOption, console, new_table, print_json, progress
 from convopt.errors import ConvoptError, ShapeError
 from convopt.shape import ConvShape
 from convopt.tensorflow import Reference
@@ -158,7 +157,7 @@ def _problem(case: Case) -> tuple[Any, ...]:
 
 def _show(tallies: dict[tuple[str, str], Tally], mismatches: list[dict[str, Any]], count: int, version: str) -> None:
     algorithms = [name for name in ("auto", *ALGORITHMS) if any(key[1] == name for key in tallies)]
-    table = Table(title=f"{count} cases against tf.nn.conv2d (TensorFlow {version}, float64)", title_justify="left")
+    table = new_table(f"{count} cases against tf.nn.conv2d (TensorFlow {version}, float64)")
     table.add_column("convolution")
     for algorithm in algorithms:
         table.add_column(algorithm, justify="right")

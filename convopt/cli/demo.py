@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.rule import Rule
-from rich.table import Table
 
 from convopt.algorithms import parallel
 from convopt.cli import demo_digits, demo_pictures
-from convopt.cli.terminal import JsonOption, console, milliseconds, print_json, stderr
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, stderr
 from convopt.cli.tune import as_dict, show, tune_layers
 from convopt.errors import ConvoptError
 from convopt.kernels import registry
@@ -66,7 +65,7 @@ def _pictures(output: Path, shown: bool) -> dict[str, Any]:
     if shown:
         n, h, w, _ = photos.shape
         console.print(f"{n} photographs that come with scikit-learn ({' and '.join(names)}), {w} x {h} pixels, all in one call per filter:")
-        table = Table()
+        table = new_table()
         for name in ("filter", "size", "looks at", "fastest"):
             table.add_column(name)
         table.add_column("time", justify="right")
@@ -74,7 +73,7 @@ def _pictures(output: Path, shown: bool) -> dict[str, Any]:
         for result in results:
             r, s = result.filter.kernel.shape[:2]
             cells = (result.filter.name, f"{r} x {s}", result.filter.looks_at, f"[bold green]{result.algorithm}[/]")
-            table.add_row(*cells, milliseconds(result.seconds), f"{result.error:.0e}")
+            table.add_row(*cells, duration(result.seconds), f"{result.error:.0e}")
         console.print(table)
         console.print("[dim]error: max|y - y64| / max|y64| against the float64 reference, in the middle of each picture[/]")
         console.print(f"Saved [bold]{path}[/]: input, filters and maps.")
@@ -96,14 +95,14 @@ def _digits(output: Path, shown: bool) -> dict[str, Any]:
             f"Trained on {demo_digits.TRAINING_DIGITS:,} of scikit-learn's real handwritten digits, {demo_digits.EPOCHS} epochs; "
             f"then {count} others, convolutions by convopt plans made of the Keras weights:"
         )
-        table = Table()
+        table = new_table()
         for name in ("", "accuracy", "predictions"):
             table.add_column(name, justify="left" if not name else "right")
         table.add_row("Keras", f"{result.keras_accuracy:.1%}", f"{count}")
         table.add_row("convopt", f"{result.convopt_accuracy:.1%}", f"[bold green]{result.same_predictions} of {count} the same[/]")
         console.print(table)
         for layer in result.layers:
-            console.print(f"{layer.name}: [bold green]{layer.plan.algorithm}[/], {milliseconds(layer.seconds)} for all {count} digits")
+            console.print(f"{layer.name}: [bold green]{layer.plan.algorithm}[/], {duration(layer.seconds)} for all {count} digits")
         console.print(f"Largest difference between two probabilities: {result.largest_difference:.0e}. Saved [bold]{path}[/].")
     return {
         "picture": str(path),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import convopt
 from convopt.algorithms import reference
 from convopt.cli.demo_timing import best_seconds
-from convopt.cli.terminal import milliseconds, need
+from convopt.cli.terminal import duration, need
 from convopt.shape import ConvShape
 
 Array = NDArray[np.float32]
@@ -159,7 +159,7 @@ def save_sheet(path: Path, names: list[str], photos: Array, results: list[Filter
             result = results[column - 1]
             r, s = result.filter.kernel.shape[:2]
             text(left, top_of_maps - 0.42, result.filter.name, size=14, weight="bold")
-            text(left, top_of_maps - 0.16, f"{r} x {s}, {result.algorithm}, {milliseconds(result.seconds)}", size=10, color=FAINT)
+            text(left, top_of_maps - 0.16, f"{r} x {s}, {result.algorithm}, {duration(result.seconds)}", size=10, color=FAINT)
             for index in range(result.filter.kernel.shape[2]):
                 _draw_kernel(axes(left + index * (side + gap), 1.1, side, side), result.filter.kernel[..., index])
         for row, photo in enumerate(photos):

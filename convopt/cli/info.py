@@ -11,10 +11,10 @@ import archspec.cpu
 import numpy
 from rich.table import Table
 
-import convopt
 from convopt.algorithms import ALGORITHMS, parallel
 from convopt.cli.terminal import JsonOption, byte_count, console, print_json
 from convopt.kernels import registry
+from convopt.tuning import cache
 
 VARIABLES = (
     "CONVOPT_TUNE",
@@ -71,7 +71,7 @@ def gather() -> dict[str, Any]:
             "usable": parallel.usable_cores(),
             "cgroup_quota": parallel.cgroup_quota(),
         },
-        "cache": str(convopt.cache.path),
+        "cache": str(cache.path()),
         "environment": {name: os.environ[name] for name in VARIABLES if os.environ.get(name)},
     }
     facts["traps"] = _traps(facts)

@@ -3,13 +3,16 @@
 import functools
 import importlib
 import json
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from convopt.errors import ConvoptError, UnsupportedError
 
@@ -18,10 +21,21 @@ R = TypeVar("R")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
+#: Columns where the output goes to a file or a pipe, and COLUMNS does not say.
+_WIDTH = 120
+
+
+def _console(**options: Any) -> Console:
+    made = Console(highlight=False, **options)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _WIDTH
+    return made
+
+
 #: Results. What is asked for with --json is printed plainly, so that nothing wraps or colours it.
-console = Console(highlight=False)
+console = _console()
 #: Progress and complaints, so that results can be piped.
-stderr = Console(stderr=True, highlight=False)
+stderr = _console(stderr=True)
 
 
 def verb(function: Callable[P, R]) -> Callable[P, R]:
@@ -52,12 +66,17 @@ def progress(description: str) -> Progress:
         SpinnerColumn(),
         TextColumn(description),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TextColumn("{task.fields[doing]}", style="dim"),
         TimeRemainingColumn(compact=True),
         console=stderr,
         transient=True,
     )
+
+
+def new_table(title: str | None = None) -> Table:
+    """A table in the style of all verbs."""
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, header_style="bold cyan", padding=(0, 1, 0, 0))
 
 
 def need(module: str, extra: str) -> Any:
@@ -68,7 +87,7 @@ def need(module: str, extra: str) -> Any:
         raise UnsupportedError(f"this needs {module}, which cannot be imported here ({error}); pip install 'convopt[{extra}]'") from error
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time that keeps three significant digits from microseconds to seconds."""
     for unit, scale in (("us", 1e-6), ("ms", 1e-3)):
         if seconds < 999.5 * scale:

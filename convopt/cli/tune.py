@@ -1,22 +1,21 @@
 """``convopt tune``: measure which algorithm is fastest for each layer of a list, and remember it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from convopt.algorithms import parallel
-from convopt.cli.terminal import JsonOption, console, milliseconds, print_json, progress
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress
 from convopt.errors import DTypeError, ShapeError
 from convopt.kernels import registry
 from convopt.shape import ConvShape
 from convopt.tuning import networks, planner
 from convopt.tuning.networks import Layer
-from convopt.tuning.planner import Request
-from convopt.tuning.records import Record
+from convopt.tuning.planner import Choice, Contender, Request
 
 LEVELS = ("measure", "exhaustive", "estimate")
 
@@ -105,7 +104,8 @@ def tune_layers(
     ]
     rows = []
     with progress("Tuning") as bar:
-        costs = [planner.budget(request) for _, request in requests]
+        # What is remembered costs next to nothing, but is a step of the bar all the same.
+        costs = [planner.budget(request) + 0.01 for _, request in requests]
         task = bar.add_task("", total=sum(costs), doing="")
         for (layer, request), cost in zip(requests, costs, strict=True):
             bar.update(task, doing=layer.name)
@@ -115,24 +115,24 @@ def tune_layers(
     return rows
 
 
-def _row(layer: Layer, request: Request, choice: Any) -> Row:
-    timed = [record for record in choice.records if record.fastest is not None and not record.rejected]
-    chosen = next((record for record in timed if (record.algorithm, dict(record.params)) == (choice.algorithm, dict(choice.params))), None)
-    others = sorted((record for record in timed if record.algorithm != choice.algorithm), key=_seconds)
+def _row(layer: Layer, request: Request, choice: Choice) -> Row:
+    chosen = choice.contenders[0]
+    others = [each for each in choice.contenders if each.seconds is not None and each.algorithm != choice.algorithm]
+    runner_up = min(others, key=_seconds, default=None)
     return Row(
         layer=layer,
         threads=request.threads,
-        choice=choice.label,
+        choice=chosen.label,
         source=choice.source,
-        seconds=chosen.fastest if chosen else None,
-        error=chosen.error if chosen else None,
-        runner_up=others[0].label if others else None,
-        runner_up_seconds=others[0].fastest if others else None,
+        seconds=chosen.seconds,
+        error=chosen.error,
+        runner_up=runner_up.label if runner_up else None,
+        runner_up_seconds=runner_up.seconds if runner_up else None,
     )
 
 
-def _seconds(record: Record) -> float:
-    return record.fastest or 0.0
+def _seconds(contender: Contender) -> float:
+    return math.inf if contender.seconds is None else contender.seconds
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -154,43 +154,53 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 def show(rows: list[Row], title: str) -> None:
     """The table of what was chosen, and the time of all layers together."""
-    table = Table(title=title, title_justify="left")
+    counts = sorted({row.threads for row in rows})
+    table = new_table(f"{title}, {_threads(counts[0])}" if len(counts) == 1 else title)
     for name in ("layer", "input", "filters"):
-        table.add_column(name)
-    table.add_column("threads", justify="right")
-    table.add_column("fastest", style="bold green")
+        table.add_column(name, no_wrap=True)
+    if len(counts) > 1:
+        table.add_column("threads", justify="right")
+    table.add_column("fastest", style="bold green", no_wrap=True)
     for name in ("time", "GFLOP/s", "error"):
-        table.add_column(name, justify="right")
-    table.add_column("runner-up")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("runner-up", no_wrap=True)
     for row in rows:
         shape = row.layer.shape
         table.add_row(
             row.layer.name + (f" [dim]x{row.layer.count}[/]" if row.layer.count > 1 else ""),
             "x".join(map(str, shape.input_shape)),
             _filters(shape),
-            str(row.threads),
+            *([str(row.threads)] if len(counts) > 1 else []),
             row.choice,
-            "-" if row.seconds is None else milliseconds(row.seconds),
+            "-" if row.seconds is None else duration(row.seconds),
             "-" if row.gflops is None else f"{row.gflops:.1f}",
             "-" if row.error is None else f"{row.error:.0e}",
             _runner_up(row),
         )
     console.print(table)
-    for count in sorted({row.threads for row in rows}):
+    for count in counts:
         times = [row.seconds * row.layer.count for row in rows if row.threads == count and row.seconds is not None]
         if times:
-            console.print(f"all layers, {count} thread{'s' * (count > 1)}: [bold]{milliseconds(sum(times))}[/]")
+            console.print(f"All layers, {_threads(count)}: [bold]{duration(sum(times))}[/]")
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _filters(shape: ConvShape) -> str:
     extras = [
-        f"stride {shape.strides[0]}" if shape.strides != (1, 1) else "",
-        f"dilation {shape.dilations[0]}" if shape.dilations != (1, 1) else "",
+        "stride " + _pair(shape.strides) if shape.strides != (1, 1) else "",
+        "dilation " + _pair(shape.dilations) if shape.dilations != (1, 1) else "",
     ]
     return " ".join(["x".join(map(str, shape.filters_shape)), *filter(None, extras)])
+
+
+def _pair(values: tuple[int, int]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]},{values[1]}"
 
 
 def _runner_up(row: Row) -> str:
     if row.runner_up is None or row.runner_up_seconds is None or row.seconds is None:
         return "[dim]-[/]"
-    return f"{row.runner_up}  [dim]{row.runner_up_seconds / row.seconds:.2f}x the time[/]"
+    return f"{row.runner_up} [dim]{row.runner_up_seconds / row.seconds:.2f}x[/]"
