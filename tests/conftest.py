@@ -1,8 +1,24 @@
-"""Fixtures every test may use."""
+"""Settings and fixtures every test may use."""
+
+import atexit
+import os
+import shutil
+import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from convopt.kernels import registry
+# Before convopt is imported: tests neither read nor write the user's cache, and no setting of the user's shell sways them.
+for _name in ("CONVOPT_TUNE", "CONVOPT_ACCURACY", "CONVOPT_MAX_WORKSPACE"):
+    os.environ.pop(_name, None)
+os.environ["CONVOPT_CACHE_DIR"] = tempfile.mkdtemp(prefix="convopt-tests-")
+atexit.register(shutil.rmtree, os.environ["CONVOPT_CACHE_DIR"], ignore_errors=True)
+
+from convopt.kernels import registry  # noqa: E402
+
+# The same examples in every run; `isa` may stay as it is between the examples of one test.
+settings.register_profile("convopt", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("convopt")
 
 
 @pytest.fixture(params=["generic", "avx2", "avx512"])
