@@ -209,7 +209,7 @@ def test_new_filters_replace_the_old(isa, algorithm):
 @given(conv_shapes(), st.integers(1, 8))
 def test_what_an_algorithm_says_of_itself(isa, algorithm, shape, threads):
     module = ALGORITHMS[algorithm]
-    assert module.NAME == algorithm
+    assert algorithm == module.NAME
     assert isinstance(module.REVISION, int)
     assert set(module.LAYOUTS) <= {"NHWC", "NCHW"}
     native = native_shape(module, shape)
