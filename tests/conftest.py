@@ -1,17 +1,25 @@
-"""Fixtures every test may use."""
+"""Settings and fixtures every test may use."""
+
+import atexit
+import os
+import shutil
+import tempfile
 
 import pytest
-from convopt.tuning import cache
+from hypothesis import HealthCheck, settings
 
-from convopt.kernels import registry
+# Before convopt is imported: tests neither read nor write the user's cache, and no setting of the user's shell sways them.
+for _name in ("CONVOPT_TUNE", "CONVOPT_ACCURACY", "CONVOPT_MAX_WORKSPACE"):
+    os.environ.pop(_name, None)
+os.environ["CONVOPT_CACHE_DIR"] = tempfile.mkdtemp(prefix="convopt-tests-")
+atexit.register(shutil.rmtree, os.environ["CONVOPT_CACHE_DIR"], ignore_errors=True)
 
+from convopt.kernels import registry  # noqa: E402
+from convopt.tuning import cache  # noqa: E402
 
-@pytest.fixture(scope="session", autouse=True)
-def no_cache_of_the_user(tmp_path_factory):
-    """Tests neither read nor write what the user's own programs have remembered."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONVOPT_CACHE_DIR", str(tmp_path_factory.mktemp("convopt") / "cache"))
-        yield
+# The same examples in every run; `isa` may stay as it is between the examples of one test.
+settings.register_profile("convopt", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("convopt")
 
 
 @pytest.fixture
