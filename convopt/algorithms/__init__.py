@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct, im2col
+from convopt.algorithms import depthwise, direct, im2col
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     module.NAME: module
     for module in (
         direct,
+        depthwise,
         im2col,
     )
 }

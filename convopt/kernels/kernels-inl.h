@@ -4,6 +4,7 @@
 #include "igemm-inl.h"
 #include "transpose-inl.h"
 #include "gather-inl.h"
+#include "depthwise-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -17,4 +18,5 @@ const convopt_kernels KERNELS = {
     .igemm = igemm,
     .transpose = transpose,
     .gather = gather,
+    .depthwise = depthwise,
 };

@@ -4,6 +4,8 @@
 /* 12 accumulators, up to 3 vectors of b, one broadcast. */
 #define NV_MAX 3
 #define TILE_MR {0, 8, 6, 4, 0}
+/* Vector registers. */
+#define REGISTERS 16
 
 #include "vector.h"
 
@@ -16,5 +18,15 @@ static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #else
     __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
     _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane), v);
+#endif
+}
+
+static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
+#if REAL_BYTES == 4
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane));
+#else
+    __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+    return _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane));
 #endif
 }
