@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import direct, fft, im2col, winograd
+from convopt.algorithms import depthwise, direct, fft, im2col, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         im2col,
         winograd,
         fft,
+        depthwise,
     )
 }
 

@@ -29,7 +29,8 @@ LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
 cdef enum:
-    PANEL_BYTES = 1 << 17    # windows of one block (NHWC), or its band (NCHW): within the smallest L2 in use, beside the filters
+    BLOCK_BYTES = 1 << 17    # windows of one block (NHWC), or its input (NCHW): within the smallest L2 in use
+    PANEL_BYTES = 1 << 14    # windows of one panel (NHWC): half of the smallest L1 in use, beside a panel of filters
     CACHE_LINE = 64
     FEW_UNITS = 32           # output rows that are enough for any number of threads
 
@@ -103,7 +104,7 @@ cdef class Implementation(Convolver):
     cdef ptrdiff_t columns                   # filter panels (NHWC) or tiles of filters (NCHW) of one group
     cdef ptrdiff_t segments, block_rows      # parts of an output row; output rows of a block
     cdef ptrdiff_t band_rows, band_width     # of the largest block, in pixels
-    cdef ptrdiff_t block_pixels
+    cdef ptrdiff_t panel_pixels              # of a panel (NHWC)
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
@@ -117,16 +118,16 @@ cdef class Implementation(Convolver):
         extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
         if self.conv.nchw:
             self.columns = (self.conv.group_k + self.mr - 1) // self.mr
-            most = max(<ptrdiff_t>(4 * self.nr), PANEL_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item))
+            most = max(<ptrdiff_t>(4 * self.nr), BLOCK_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item))
         else:
             self.columns = (self.conv.group_k + self.nr - 1) // self.nr
-            most = max(<ptrdiff_t>self.mr, PANEL_BYTES // (self.pitch * item))
+            most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (self.pitch * item))
+            self.panel_pixels = max(<ptrdiff_t>1, PANEL_BYTES // (self.pitch * item * self.mr)) * self.mr
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
         self.segments = (ow + most - 1) // most
         self.block_rows = 1 if self.segments > 1 else min(max(<ptrdiff_t>1, self.conv.oh), most // ow)
-        self.block_pixels = self.block_rows * ((ow + self.segments - 1) // self.segments)
-        self.band_width = (self.block_pixels // self.block_rows - 1) * self.conv.stride_w + (self.conv.s - 1) * self.conv.dilation_w + 1
+        self.band_width = ((ow + self.segments - 1) // self.segments - 1) * self.conv.stride_w + (self.conv.s - 1) * self.conv.dilation_w + 1
         self.every_row = self.block_rows * self.conv.r < (self.block_rows - 1) * self.conv.stride_h + extent_h
         self.band_rows = self.block_rows * self.conv.r if self.every_row else (self.block_rows - 1) * self.conv.stride_h + extent_h
 
@@ -140,11 +141,11 @@ cdef class Implementation(Convolver):
         return whole(self.band_rows * columns * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
 
     cdef size_t panel_size(self) noexcept nogil:
-        cdef ptrdiff_t elements = self.depth * self.nr if self.conv.nchw else self.block_pixels * self.pitch
+        cdef ptrdiff_t elements = self.depth * self.nr if self.conv.nchw else self.panel_pixels * self.pitch
         return whole(elements * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
 
     cdef size_t offsets_size(self) noexcept nogil:
-        cdef ptrdiff_t rows = self.depth if self.conv.nchw else self.block_pixels
+        cdef ptrdiff_t rows = self.depth if self.conv.nchw else self.panel_pixels
         cdef ptrdiff_t runs = self.nr if self.conv.nchw else self.conv.r * self.conv.s
         return whole((rows + 2 * runs) * sizeof(ptrdiff_t), CACHE_LINE)
 
@@ -193,8 +194,7 @@ cdef class Implementation(Convolver):
                 if self.conv.nchw:
                     self.multiply_nchw(call, &block, &band, group, column_first, column_last, panel, offsets)
                 else:
-                    self.gather_windows(&block, &band, panel, offsets)
-                    self.multiply_nhwc(call, &block, group, column_first, column_last, panel)
+                    self.multiply_nhwc(call, &block, &band, group, column_first, column_last, panel, offsets)
 
     cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil:
         """The block that begins with this unit (a segment of an output row) and ends before unit `last`."""
@@ -287,11 +287,13 @@ cdef class Implementation(Convolver):
                 copy_strided(source + (x0 + column) * item, stride, (last - column + stride - 1) // stride,
                              to + (phase * phase_pitch + column // stride) * item, 1, item)
 
-    cdef void gather_windows(self, const Block *block, const Band *band, char *panel, ptrdiff_t *offsets) noexcept nogil:
-        """NHWC: the windows of the block's pixels, one row of the panel each."""
-        cdef ptrdiff_t r, s, row, column, runs = 0
+    cdef void multiply_nhwc(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
+                            ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:
+        """Gather the windows of the block's pixels, a panel at a time, and multiply each with the group's filters."""
+        cdef ptrdiff_t r, s, runs = 0, first, last, i, row = 0, column = 0, pixels = block.rows * block.width
+        cdef ptrdiff_t start = (block.image * self.conv.oh + block.row) * self.conv.ow + block.column
         cdef ptrdiff_t *pixel = offsets
-        cdef ptrdiff_t *run = offsets + self.block_pixels
+        cdef ptrdiff_t *run = offsets + self.panel_pixels
         cdef ptrdiff_t *length = run + self.conv.r * self.conv.s
         # Taps that are neighbours in memory make one run.
         cdef bint joined = self.conv.dilation_w == 1 and band.phase == self.conv.group_c
@@ -300,18 +302,25 @@ cdef class Implementation(Convolver):
                 run[runs] = r * band.tap + s * self.conv.dilation_w * band.phase
                 length[runs] = self.conv.s * self.conv.group_c if joined else self.conv.group_c
                 runs += 1
-        for row in range(block.rows):
-            for column in range(block.width):
-                pixel[row * block.width + column] = row * band.step + column * band.pixel
-        self.kernels.gather(block.rows * block.width, pixel, runs, run, length, band.data, panel, self.pitch)
+        first = 0
+        while first < pixels:
+            last = min(first + self.panel_pixels, pixels)
+            for i in range(last - first):
+                pixel[i] = row * band.step + column * band.pixel
+                column += 1
+                if column == block.width:
+                    column = 0
+                    row += 1
+            self.kernels.gather(last - first, pixel, runs, run, length, band.data, panel, self.pitch)
+            self.multiply_windows(call, start + first, last - first, group, column_first, column_last, panel)
+            first = last
 
-    cdef void multiply_nhwc(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
-                            const char *panel) noexcept nogil:
-        """The block's windows times the filter panels of a group."""
-        cdef ptrdiff_t item = self.conv.itemsize, pixels = block.rows * block.width, tiles = (pixels + self.mr - 1) // self.mr
+    cdef void multiply_windows(self, const Call *call, ptrdiff_t pixel, ptrdiff_t pixels, ptrdiff_t group, ptrdiff_t column_first,
+                               ptrdiff_t column_last, const char *panel) noexcept nogil:
+        """NHWC: a panel of windows, of the output pixels from `pixel` on, times the filter panels of a group."""
+        cdef ptrdiff_t item = self.conv.itemsize, tiles = (pixels + self.mr - 1) // self.mr
         cdef ptrdiff_t column, tile, begin, end, offset, channel, ldb, i
         cdef ptrdiff_t padded_k = whole(self.conv.group_k, self.kernels.vl)
-        cdef char *out = call.out + ((block.image * self.conv.oh + block.row) * self.conv.ow + block.column) * self.conv.k * item
         cdef const char *filters
         cdef const void *rows[CONVOPT_MAX_MR]
         cdef Epilogue epilogue = call.epilogue[0]
@@ -328,7 +337,7 @@ cdef class Implementation(Convolver):
                 for i in range(end - begin):
                     rows[i] = panel + (begin + i) * self.pitch * item
                 self.kernels.igemm(<int>(end - begin), <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset), 1, self.depth, rows,
-                                   filters, ldb, out + (begin * self.conv.k + channel) * item, self.conv.k, False, &epilogue)
+                                   filters, ldb, call.out + ((pixel + begin) * self.conv.k + channel) * item, self.conv.k, False, &epilogue)
 
     cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
                             ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:

@@ -6,6 +6,7 @@
 #include "transpose-inl.h"
 #include "gather-inl.h"
 #include "winograd-inl.h"
+#include "depthwise-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -28,4 +29,5 @@ const convopt_kernels KERNELS = {
     .fft_product = fft_product,
     .fft_multiply = fft_multiply,
     .fft_multiply_two = fft_multiply_two,
+    .depthwise = depthwise,
 };

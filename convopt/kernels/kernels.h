@@ -136,6 +136,34 @@ typedef void convopt_fft_multiply(ptrdiff_t points, void *line, void *partner, p
  * spectra of real filters divided by 2. */
 typedef convopt_fft_multiply convopt_fft_multiply_two;
 
+/* A strip of a depthwise convolution: `rows` output rows of `width` pixels, of `count` <= vl channels.
+ *
+ * Row i of the input under the strip begins (at column 0, at the strip's first channel) at inputs[i]; tap `t` of output
+ * row `r` reads row r*stride + t. A row of padding is `zeros`: min(columns, (CONVOPT_STRIP_COLUMNS - 1)*stride_w +
+ * (taps_w - 1)*dilation_w + 1) * pitch + vl elements of zero. The first window begins at input column `column`, which
+ * may be negative; columns outside 0 .. columns-1 count as zero and are not read.
+ * weights[tap][vl] has zeros beyond count; `bias`, NULL or the first channel's, has vl readable elements. */
+#define CONVOPT_STRIP_ROWS 4    /* most output rows of a strip, on any ISA */
+#define CONVOPT_STRIP_COLUMNS 8 /* most pixels computed together, on any ISA */
+typedef struct {
+    ptrdiff_t taps_h, taps_w, stride_w, dilation_w;
+    const void *const *inputs;
+    const void *zeros, *weights, *bias;
+    ptrdiff_t pitch, column, columns; /* input: elements from a column to the next, see above */
+    void *out;
+    ptrdiff_t out_row, out_pixel; /* elements from an output row, and pixel, to the next */
+    ptrdiff_t width;
+    int rows, count;
+    const convopt_epilogue *epilogue; /* lo and hi alone */
+} convopt_strip;
+
+typedef void convopt_depthwise(const convopt_strip *strip);
+
+/* The kernel for a problem, and the number of output rows that it computes together (fewer are allowed); `dilated` is
+ * whether either dilation is more than 1. */
+typedef convopt_depthwise *convopt_depthwise_for(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h,
+                                                 ptrdiff_t stride_w, int dilated, int *rows);
+
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
@@ -155,6 +183,7 @@ typedef struct {
     convopt_fft_product *fft_product;
     convopt_fft_multiply *fft_multiply;
     convopt_fft_multiply_two *fft_multiply_two;
+    convopt_depthwise_for *depthwise;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

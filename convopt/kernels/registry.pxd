@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_COLUMNS
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -70,6 +70,24 @@ cdef extern from "kernels.h":
     ctypedef void FftMultiply "convopt_fft_multiply"(
         ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror, const void *h) noexcept nogil
 
+    ctypedef struct Strip "convopt_strip":
+        ptrdiff_t taps_h, taps_w, stride_w, dilation_w
+        const void *const *inputs
+        const void *zeros
+        const void *weights
+        const void *bias
+        ptrdiff_t pitch, column, columns
+        void *out
+        ptrdiff_t out_row, out_pixel
+        ptrdiff_t width
+        int rows, count
+        const Epilogue *epilogue
+
+    ctypedef void Depthwise "convopt_depthwise"(const Strip *strip) noexcept nogil
+
+    ctypedef Depthwise *DepthwiseFor "convopt_depthwise_for"(
+        ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows) noexcept nogil
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -88,6 +106,7 @@ cdef extern from "kernels.h":
         FftProduct *fft_product
         FftMultiply *fft_multiply
         FftMultiply *fft_multiply_two
+        DepthwiseFor *depthwise
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

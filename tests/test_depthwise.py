@@ -1,0 +1,92 @@
+"""Depthwise: every body and every border against the definition, in poisoned memory between forbidden pages."""
+
+import numpy as np
+import pytest
+from convopt.algorithms import depthwise
+from convopt.shape import ConvShape
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from verify import check_direct_bound, run
+
+# input N, H, W, C; filters R, S; multiplier; strides, padding, dilations
+SHAPES = {
+    "mobilenet": (1, 15, 17, 32, 3, 3, 1, 1, "SAME", 1),
+    "mobilenet_strided": (2, 16, 23, 48, 3, 3, 1, 2, "SAME", 1),
+    "five": (1, 13, 14, 19, 5, 5, 1, 1, "SAME", 1),
+    "five_strided": (2, 12, 15, 16, 5, 5, 1, 2, "SAME", 1),
+    "convnext": (1, 14, 19, 36, 7, 7, 1, 1, "SAME", 1),
+    "valid": (1, 10, 21, 17, 3, 3, 1, 1, "VALID", 1),
+    "narrow": (3, 9, 2, 33, 3, 3, 1, 1, "SAME", 1),
+    "single_pixel": (1, 1, 1, 5, 7, 7, 1, 1, "SAME", 1),
+    "few_channels": (1, 12, 30, 3, 3, 3, 1, 1, "SAME", 1),
+    "odd_kernel": (1, 12, 13, 18, 2, 4, 1, (3, 1), "SAME", 1),
+    "dilated": (1, 14, 17, 16, 3, 3, 1, 1, "SAME", (2, 3)),
+    "dilated_strided": (1, 19, 18, 20, 3, 2, 1, (2, 3), "SAME", (3, 2)),
+    "large_kernel": (1, 20, 22, 8, 15, 13, 1, 1, "SAME", 1),
+    "multiplier_2": (2, 9, 11, 10, 3, 3, 2, 1, "SAME", 1),
+    "multiplier_5_strided": (1, 9, 11, 7, 5, 5, 5, 2, "SAME", 1),
+    "one_group": (1, 9, 11, 1, 3, 4, 37, 1, "SAME", 1),
+    "lopsided_padding": (1, 6, 5, 16, 3, 3, 1, 1, ((0, 9), (11, 2)), 1),
+    "only_padding": (1, 0, 4, 16, 3, 3, 1, 1, ((2, 2), (1, 1)), 1),
+}
+
+
+def shape_of(row, dtype="float32"):
+    n, h, w, c, r, s, multiplier, strides, padding, dilations = row
+    return ConvShape.from_arguments((n, h, w, c), (r, s, 1, c * multiplier), strides, padding, "NHWC", dilations, dtype)
+
+
+@pytest.mark.parametrize("kind", ["normal", "positive", "lognormal"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_holds_the_direct_bound(isa, name, dtype, kind):
+    activation = {"normal": None, "positive": "relu6", "lognormal": "relu"}[kind]
+    check_direct_bound(depthwise, shape_of(SHAPES[name], dtype), {}, kind, activation)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", SHAPES)
+def test_integers_are_exact(isa, name, threads):
+    shape = shape_of(SHAPES[name])
+    check_direct_bound(depthwise, shape, {}, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(
+    st.tuples(*[st.integers(1, 3), st.integers(1, 24), st.integers(1, 30)]),
+    st.sampled_from([(3, 3), (3, 3), (5, 5), (7, 7), (1, 1), (2, 5), (6, 1)]),
+    st.tuples(*[st.integers(1, 40), st.sampled_from([1, 1, 1, 2, 3])]),
+    st.sampled_from([(1, 1, 1, 1), (2, 2, 1, 1), (1, 2, 1, 1), (3, 1, 2, 1), (2, 3, 1, 4)]),
+    st.tuples(*[st.integers(0, 8)] * 4),
+    st.integers(1, 3),
+)
+def test_any_shape_is_exact(isa, size, kernel, channels, steps, pads, threads):
+    (n, h, w), (c, multiplier) = size, channels
+    shape = ConvShape(n, h, w, c, c * multiplier, *kernel, steps[:2], steps[2:], (pads[:2], pads[2:]), c, "NHWC", "float32")
+    if not shape.is_empty:
+        check_direct_bound(depthwise, shape, {}, "integer", threads=threads)
+
+
+def test_same_bits_for_any_number_of_threads(isa):
+    shape = shape_of(SHAPES["mobilenet_strided"])
+    rng = np.random.default_rng(1)
+    x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
+    once = run(depthwise, shape, {}, x, filters)
+    for threads in (2, 3, 7):
+        np.testing.assert_array_equal(run(depthwise, shape, {}, x, filters, threads=threads), once)
+
+
+def test_nan_reaches_only_the_windows_that_hold_it(isa):
+    shape = shape_of(SHAPES["mobilenet"])
+    rng = np.random.default_rng(1)
+    x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
+    x[0, 0, 16, 4] = np.nan
+    y = run(depthwise, shape, {}, x, filters, activation="relu")
+    expected = np.zeros((15, 17, 32), bool)
+    expected[:2, 15:, 4] = True
+    assert (np.isnan(y[0]) == expected).all()
+
+
+def test_several_channels_in_a_group_are_refused_with_a_reason():
+    assert "exactly 1" in depthwise.why_not(ConvShape(1, 4, 4, 4, 4, 3, 3, groups=2))
+    assert depthwise.why_not(ConvShape(1, 4, 4, 4, 4, 3, 3, groups=4)) is None
