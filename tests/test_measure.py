@@ -229,6 +229,26 @@ def test_a_disturbed_first_call_drops_nobody(monkeypatch):
     assert disturbed.record().samples >= measure.ROUNDS
 
 
+def test_later_candidates_of_a_beaten_algorithm_are_left_out(monkeypatch):
+    clock = Clock(monkeypatch)
+    seconds = {CANDIDATES[0]: 1e-3, CANDIDATES[1]: 2e-3, CANDIDATES[2]: 3e-3}
+    others = {each: replace(each, algorithm=each.algorithm if each is CANDIDATES[0] else "other") for each in CANDIDATES[:3]}
+
+    def make(request, candidate, trial):
+        whole = right(trial)
+
+        def plan(x, out):
+            out[...] = whole
+            clock.now += next(seconds[each] for each in seconds if others[each] is candidate)
+
+        return plan
+
+    estimates = {others[each]: seconds[each] / 2 for each in seconds}
+    timed = measure.measure(REQUEST, list(others.values()), estimates, make=make)
+    assert sorted((record.seconds is not None, record.rejected) for record in timed) == [(False, ""), (True, ""), (True, "")]
+    assert all(record.seconds for record in measure.measure(REQUEST, list(others.values()), make=make))
+
+
 def test_a_race_keeps_to_its_time(monkeypatch):
     clock = Clock(monkeypatch)
     contestants = [clock.contestant(seconds) for seconds in (1.0, 1.1)]

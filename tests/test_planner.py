@@ -51,7 +51,7 @@ class Stage:
         monkeypatch.setattr(measure, "measure", self.measure)
         monkeypatch.setattr(measure, "speeds", lambda: cost_model.TYPICAL["avx2"])
 
-    def measure(self, request, candidates):
+    def measure(self, request, candidates, estimates):
         numbers = [dict(each.params)["nv"] for each in candidates]
         self.measured.append(numbers)
         return [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from convopt.algorithms import ALGORITHMS, native_shape, prepare
 from convopt.algorithms.contract import Work
 from convopt.errors import DTypeError, UnsupportedError
+from convopt.kernels import registry
 from convopt.shape import ConvShape
 
 #: Parameters of a candidate as a hashable value, sorted by name.
@@ -119,7 +121,13 @@ def candidates(request: Request, algorithm: str = "auto") -> list[Candidate]:
 
 
 def _candidates_of(name: str, request: Request) -> list[Candidate]:
-    module, shape = ALGORITHMS[name], request.shape
+    return list(_candidates(name, ALGORITHMS[name].REVISION, request.shape, request.threads, registry.isa()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _candidates(name: str, revision: int, shape: ConvShape, threads: int, isa: str) -> tuple[Candidate, ...]:
+    """The candidates of an algorithm, its default first; kept, since some algorithms think long about their parameters."""
+    module = ALGORITHMS[name]
     native = native_shape(module, shape)
     tensors = shape.itemsize * shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     found = []
@@ -129,13 +137,13 @@ def _candidates_of(name: str, request: Request) -> list[Candidate]:
             Candidate(
                 algorithm=name,
                 params=tuple(sorted(params.items())),
-                revision=module.REVISION,
+                revision=revision,
                 spreads_nonfinite=module.SPREADS_NONFINITE,
                 expected_error=module.expected_error(native, params),
-                workspace_bytes=convolver.workspace_bytes(request.threads),
+                workspace_bytes=convolver.workspace_bytes(threads),
                 packed_bytes=convolver.packed_bytes(),
                 layout_bytes=0 if native == shape else 2 * tensors,
-                work=module.work(native, params, request.threads),
+                work=module.work(native, params, threads),
             )
         )
-    return found
+    return tuple(found)

@@ -21,8 +21,9 @@ from .candidates import Request
 #: Operations of the reference that a sample may cost, and what one call into it costs besides, per filter tap.
 SAMPLE_FLOPS = 6e7
 CALL_FLOPS = 2e5
-#: Random numbers are drawn up to this many and then repeated: drawing takes longer than convolving.
-DISTINCT = (1 << 20) - 3
+#: Random numbers are drawn up to this many and then repeated: drawing takes longer than convolving. A prime, so that
+#: the repetition falls in step with no dimension of a tensor.
+DISTINCT = 65521
 #: Bytes before and behind an output that nobody may touch, and what they hold.
 ZONE = 4096
 ZONE_BYTE = 0xA5

@@ -13,7 +13,7 @@ import gc
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from time import perf_counter
@@ -92,7 +92,7 @@ class Contestant:
         self.first = self._run()
         if self.first < SAMPLE:
             self.repeats = math.ceil(SAMPLE / max(self.first, 1e-7))
-            self.first = self._run()  # the first call alone says too little
+            self.first = self._run()  # a call alone says too little
             self.repeats = max(1, math.ceil(SAMPLE / self.first))
 
     def _run(self) -> float:
@@ -145,15 +145,26 @@ def record_of(candidate: Candidate, **measured: object) -> Record:
     )
 
 
-def measure(request: Request, candidates: Sequence[Candidate], limit: float = LIMIT, make: Make = make_plan) -> list[Record]:
+def measure(
+    request: Request,
+    candidates: Sequence[Candidate],
+    estimates: Mapping[Candidate, float] | None = None,
+    limit: float = LIMIT,
+    make: Make = make_plan,
+) -> list[Record]:
     """Check and time the candidates, best guess first; a record of each, except those that memory does not suffice for.
 
-    limit: seconds of racing. The output of the request must not be empty.
+    estimates: seconds, where given: an algorithm's later candidates are left out (with a record that says nothing) where
+    its earlier ones show that they cannot win. limit: seconds of racing. The request's output must not be empty.
     """
     trial = Trial(request)
-    records, contestants = [], []
+    records = []
+    contestants: list[Contestant] = []
     with _undisturbed():
         for candidate in candidates:
+            if estimates and _hopeless(candidate, contestants, estimates):
+                records.append(record_of(candidate))
+                continue
             try:
                 call = _call(make(request, candidate, trial), request, trial)
                 rejected, error = verify(call, candidate, trial)
@@ -163,11 +174,21 @@ def measure(request: Request, candidates: Sequence[Candidate], limit: float = LI
                 records.append(record_of(candidate, rejected=rejected))
             else:
                 contestants.append(Contestant(candidate, call, error, trial.overran))
-        race(contestants, limit)
+        finalists = race(contestants, limit)
     for contestant in contestants:
-        rejected = OVERRUN if contestant.overrunning else verify(contestant.call, contestant.candidate, trial)[0]
+        rejected = OVERRUN if contestant.overrunning else ""
+        if contestant in finalists and not rejected:
+            rejected, _ = verify(contestant.call, contestant.candidate, trial)
         records.append(record_of(contestant.candidate, rejected=rejected) if rejected else contestant.record())
     return records
+
+
+def _hopeless(candidate: Candidate, contestants: Sequence[Contestant], estimates: Mapping[Candidate, float]) -> bool:
+    """Whether it is far behind, if the estimate is as wrong for it as for the same algorithm's candidates so far."""
+    wrongness = [each.first / estimates[each.candidate] for each in contestants if each.candidate.algorithm == candidate.algorithm]
+    if not wrongness:
+        return False
+    return min(wrongness) * estimates[candidate] > DROP * min(each.first for each in contestants)
 
 
 def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tuple[str, float]:
@@ -182,16 +203,17 @@ def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tu
     return "", error
 
 
-def race(contestants: Sequence[Contestant], limit: float) -> None:
-    """Time contestants against each other until it is clear which are fastest, for `limit` seconds at most (and a round)."""
-    if not contestants:
-        return
+def race(contestants: Sequence[Contestant], limit: float) -> list[Contestant]:
+    """Time contestants against each other until it is clear which are fastest, for `limit` seconds at most (and a round).
+
+    Returns those that were not dropped.
+    """
     running = list(contestants)
     order = random.Random()
     end = perf_counter() + limit
     leaders: set[int] = set()
     rounds = settled = 0
-    while rounds < ROUNDS or settled < SETTLED:
+    while running and (rounds < ROUNDS or settled < SETTLED):
         order.shuffle(running)
         for contestant in running:
             contestant.sample()
@@ -202,7 +224,8 @@ def race(contestants: Sequence[Contestant], limit: float) -> None:
         settled = settled + 1 if now == leaders else 0
         leaders = now
         if perf_counter() > end or (len(running) == 1 and rounds >= SETTLED):
-            return
+            break
+    return running
 
 
 def cost(estimates: Sequence[float], limit: float = LIMIT) -> float:

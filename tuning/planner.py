@@ -219,7 +219,7 @@ def _missing(
 
     The cost model's best may be its worst mistake: so everything it thinks faster than what was measured takes part too.
     """
-    seen = {record.identity for record in known}
+    seen = {record.identity for record in known if tune != "exhaustive" or record.seconds is not None or record.rejected}
     limit = PRUNE * min(estimates[each] for each in allowed)
     best = records.select(_of(known, allowed), request)
     if best is not None and best.fastest is not None:
@@ -246,7 +246,7 @@ def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candi
             # The best so far runs again beside the new ones: times of different hours do not compare.
             best = records.select(_of(known, allowed), request)
             anchor = [each for each in allowed if best is not None and each.identity == best.identity]
-            fresh = measure.measure(request, anchor + missing)
+            fresh = measure.measure(request, anchor + missing, None if tune == "exhaustive" else estimates)
             cache.put(key, records.to_json(records.merge(known, fresh)))
             measured = True
 
