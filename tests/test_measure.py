@@ -276,3 +276,4 @@ def test_speeds_are_plausible_and_quickly_measured():
     assert 1e8 < speeds.peak < 1e12
     assert 1e8 < speeds.memory_all < 1e13
     assert 1e-7 < speeds.wake < 1e-3
+    assert {"direct", "direct/depthwise"} <= set(speeds.slowness)

@@ -454,6 +454,12 @@ def test_estimates_grow_with_what_there_is_to_do():
     assert estimate(speeds=cost_model.TYPICAL["generic"]) > base > estimate(speeds=cost_model.TYPICAL["avx512"])
 
 
+def test_an_algorithm_known_to_be_slower_than_it_says_is_estimated_so():
+    slow = replace(cost_model.TYPICAL["avx2"], slowness={"direct": 2.0})
+    assert estimate(speeds=slow) == pytest.approx(2 * estimate(), rel=0.02)
+    assert estimate(replace(REQUEST, shape=replace(SHAPE, groups=32)), speeds=slow) == estimate()
+
+
 def test_threads_help_where_there_is_work_for_them():
     two = replace(REQUEST, threads=2)
     assert estimate(two, megaflops=100) < 0.6 * estimate(megaflops=100)
@@ -466,5 +472,6 @@ def test_threads_help_where_there_is_work_for_them():
 def test_speeds_survive_json_and_nonsense_is_refused():
     speeds = cost_model.TYPICAL["avx512"]
     assert cost_model.Speeds.from_json(speeds.to_json()) == speeds
-    for bad in (None, 1, {}, {**speeds.to_json(), "peak": "x"}, {**speeds.to_json(), "peak": 0}, {**speeds.to_json(), "more": 1}):
+    assert cost_model.Speeds.from_json(replace(speeds, slowness={"fft": 2.0}).to_json()).slowness == {"fft": 2.0}
+    for bad in (None, 1, {}, {**speeds.to_json(), "peak": "x"}, {**speeds.to_json(), "peak": 0}, {**speeds.to_json(), "more": 1}, {**speeds.to_json(), "slowness": {"fft": -1}}):
         assert cost_model.Speeds.from_json(bad) is None

@@ -7,8 +7,10 @@ measurement candidates without hope.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from convopt.shape import ConvShape
 
 from . import machine
 from .candidates import Candidate, Request
@@ -25,8 +27,12 @@ CALL = 5e-7
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """A machine's constants. peak: float32 operations per second of one core. Others: bytes per second of one core,
-    by where the data lies; memory_all: of all cores together. wake: seconds to start and join threads once."""
+    """A machine's constants.
+
+    peak: float32 operations per second of one core. level2, level3, memory: bytes per second of one core, by where the
+    data lies; memory_all: of all cores together. wake: seconds to start and join threads once. slowness: measured time
+    over estimated time by `kind`, 1 where it is not known: how far an algorithm is from what it says of itself here.
+    """
 
     peak: float
     level2: float
@@ -34,8 +40,9 @@ class Speeds:
     memory: float
     memory_all: float
     wake: float
+    slowness: dict[str, float] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, Any]:
         """A JSON object; ``from_json`` is its inverse."""
         return asdict(self)
 
@@ -43,10 +50,12 @@ class Speeds:
     def from_json(cls, values: Any) -> Speeds | None:
         """The speeds a JSON object describes, None if it describes none."""
         try:
-            speeds = cls(**{str(name): float(value) for name, value in values.items()})
-        except (TypeError, ValueError, AttributeError):
+            slowness = {str(name): float(value) for name, value in values["slowness"].items()}
+            rest = {str(name): float(value) for name, value in values.items() if name != "slowness"}
+            speeds = cls(**rest, slowness=slowness)
+        except (TypeError, ValueError, AttributeError, KeyError):
             return None
-        return speeds if all(0 < value < 1e18 for value in asdict(speeds).values()) else None
+        return speeds if all(0 < value < 1e18 for value in (*rest.values(), *slowness.values())) else None
 
 
 #: What is assumed by instruction set before a machine was measured: a server core of these years.
@@ -57,6 +66,11 @@ TYPICAL = {
 }
 
 
+def kind(algorithm: str, shape: ConvShape) -> str:
+    """What slowness is known by: some algorithms have a code path of their own where channels do not mix."""
+    return f"{algorithm}/depthwise" if shape.is_depthwise else algorithm
+
+
 def estimate(candidate: Candidate, request: Request, speeds: Speeds) -> float:
     """Seconds of one call."""
     work, threads = candidate.work, request.threads
@@ -65,7 +79,8 @@ def estimate(candidate: Candidate, request: Request, speeds: Speeds) -> float:
     peak = speeds.peak * 4 / request.shape.itemsize * busy / shares
     arithmetic = work.gemm_flops / (peak * max(work.gemm_efficiency, 0.01)) + work.vector_flops / (peak * VECTOR_SHARE)
     traffic = (work.moved_bytes + candidate.layout_bytes) / _bandwidth(_footprint(candidate, request), busy, speeds)
-    seconds = max(arithmetic, traffic) + NOT_HIDDEN * min(arithmetic, traffic) + CALL
+    seconds = max(arithmetic, traffic) + NOT_HIDDEN * min(arithmetic, traffic)
+    seconds = CALL + seconds * speeds.slowness.get(kind(candidate.algorithm, request.shape), 1.0)
     if busy > 1:
         seconds += speeds.wake
     if not request.constant_filters:

@@ -15,6 +15,7 @@ import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import repeat
 from time import perf_counter
 from typing import Protocol
@@ -22,16 +23,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convopt.algorithms import ALGORITHMS
 from convopt.algorithms.parallel import usable_cores
 from convopt.errors import WorkspaceError
 from convopt.plan import ConvPlan
 from convopt.shape import ConvShape
 
 from . import machine
-from .candidates import Candidate, Request
+from .candidates import Candidate, Request, applicable
+from .candidates import candidates as candidates_of
 from .check import Trial
-from .cost_model import Speeds
+from .cost_model import Speeds, estimate, kind
 from .records import TIE, Record
 
 #: Seconds of racing per problem.
@@ -46,6 +47,11 @@ SAMPLES_TO_DROP = 3
 ROUNDS, SETTLED = 10, 5
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
+#: Layers, dense and depthwise, that show how fast a machine is.
+TYPICAL_SHAPES = (
+    ConvShape(1, 28, 28, 96, 96, 3, 3, pads=((1, 1), (1, 1))),
+    ConvShape(1, 28, 28, 96, 96, 3, 3, pads=((1, 1), (1, 1)), groups=96),
+)
 #: Why a candidate is rejected that wrote beside its output.
 OVERRUN = "writes outside its output"
 
@@ -121,12 +127,12 @@ class Contestant:
     def record(self) -> Record:
         """What is known at the end."""
         times = self.times or [self.first]
-        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+        quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [times[0]] * 3
         return record_of(
             self.candidate,
-            seconds=float(f"{statistics.median(times):.4g}"),
+            seconds=float(f"{quartiles[0]:.4g}"),
             fastest=float(f"{min(times):.4g}"),
-            spread=float(f"{(quartiles[2] - quartiles[0]) / quartiles[1]:.3g}"),
+            spread=float(f"{(quartiles[2] - quartiles[0]) / quartiles[0]:.3g}"),
             error=float(f"{self.error:.3g}"),
             samples=len(times),
         )
@@ -255,32 +261,40 @@ def _undisturbed() -> Iterator[None]:
 
 
 def speeds() -> Speeds:
-    """This machine's constants for the cost model, measured in about a tenth of a second."""
+    """This machine's constants for the cost model, measured in some tenths of a second."""
     with _undisturbed():
-        shape = ConvShape(1, 28, 28, 128, 128, 3, 3, pads=((1, 1), (1, 1)))
-        direct = ALGORITHMS["direct"]
-        params = direct.candidates(shape)[0]
-        work = direct.work(shape, params, 1)
-        peak = work.gemm_flops / work.gemm_efficiency / _fastest_call(shape, params, 1)
-        level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
-        memory = _copy_speed(1 << 26, 1)
         cores = min(usable_cores(), 8)
-        small = ConvShape(1, 8, 8, 16, 16, 3, 3)
-        alone, together = (_fastest_call(small, direct.candidates(small)[0], threads) for threads in (1, min(2, cores)))
-        return Speeds(
-            peak=peak,
+        level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
+        direct, tiny = (_default("direct", shape) for shape in (TYPICAL_SHAPES[0], ConvShape(1, 8, 8, 16, 16, 3, 3)))
+        alone, together = (_fastest_call(*tiny, threads) for threads in (1, min(2, cores)))
+        memory = _copy_speed(1 << 26, 1)
+        found = Speeds(
+            peak=direct[1].work.gemm_flops / direct[1].work.gemm_efficiency / _fastest_call(*direct, 1),
             level2=_copy_speed(level2 // 2, 1),
             level3=_copy_speed(min(level3 // 2, 1 << 23), 1),
             memory=memory,
             memory_all=max(memory, _copy_speed(1 << 25, cores)) if cores > 1 else memory,
             wake=min(max(together - alone / 2, 5e-7), 1e-4),
         )
+        slowness = {}
+        for shape in TYPICAL_SHAPES:
+            for name in applicable(shape):
+                request, candidate = _default(name, shape)
+                ratio = _fastest_call(request, candidate, 1) / estimate(candidate, request, found)
+                slowness[kind(name, shape)] = min(max(ratio, 0.5), 4.0)
+        return replace(found, slowness=slowness)
 
 
-def _fastest_call(shape: ConvShape, params: dict[str, int], threads: int) -> float:
+def _default(algorithm: str, shape: ConvShape) -> tuple[Request, Candidate]:
+    request = Request(shape, bias=False, activation=None, threads=1, constant_filters=True)
+    return request, candidates_of(request, algorithm)[0]
+
+
+def _fastest_call(request: Request, candidate: Candidate, threads: int) -> float:
+    shape = request.shape
     x, filters = np.ones(shape.input_shape, np.float32), np.ones(shape.filters_shape, np.float32)
     out = np.empty(shape.output_shape, np.float32)
-    plan = ConvPlan(shape, "direct", params, filters, threads=threads)
+    plan = ConvPlan(shape, candidate.algorithm, dict(candidate.params), filters, threads=threads)
     times = []
     for _ in range(20):
         start = perf_counter()

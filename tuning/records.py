@@ -23,7 +23,8 @@ EXPECTED_SLACK = 3.0
 class Record:
     """One candidate as it was seen. Times in seconds per call, sizes in bytes; None where it was not timed.
 
-    seconds: median. fastest: smallest, which is what choices compare. spread: interquartile range over median.
+    seconds: lower quartile, which a busy machine disturbs less than the median. fastest: smallest, which is what choices
+    compare. spread: interquartile range over the lower quartile.
     error: max|y - y64| / max|y64|, measured. rejected: why it must never be chosen, "" where nothing is wrong with it.
     """
 
