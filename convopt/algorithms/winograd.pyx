@@ -31,12 +31,13 @@ cdef enum:
     CACHE_LINE = 64
     # Transformed input and sums of one block, bytes: half of the smallest L2 in use, the rest is for the filters.
     BLOCK_BYTES = 1 << 19
-    # Below so many register tiles a block reads the filters too often; above so many tiles it gains nothing.
+    # Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
     LEAST_REGISTER_TILES = 2
     MOST_TILES = 96
+    WIDE_FROM_CHANNELS = 384
 
-# Typical max|y - y64| / max|y64| in float32, measured on zero-mean data with 64 to 512 channels.
-_ERRORS = {4: 5e-7, 6: 2e-6}
+# Typical max|y - y64| / max|y64| in float32 over sqrt(C + 16), measured on zero-mean data with C = 8 to 512.
+_ERRORS = {4: 4e-8, 6: 2e-7}
 _FLOAT64_OVER_FLOAT32 = 2.0 ** -29
 
 
@@ -51,13 +52,33 @@ def why_not(shape):
 
 
 def candidates(shape):
-    """Tile sizes `t`, the one with the fewest multiplications first."""
-    return sorted(({"t": t} for t in _forms(shape)), key=lambda params: _multiplications(shape, params))
+    """Tile sizes `t`, the one with the fewest multiplications first, each with blocks that stay in L2 and with wide ones.
+
+    nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
+    better read by few large blocks, and a transformed input that does not either by wide panels: then the wide ones come first.
+    """
+    table = kernels(shape.itemsize)
+    widest = min(table.nv_max, -(-shape.group_k // table.vl))
+    found = []
+    for t in sorted(_forms(shape), key=lambda t: _multiplications(shape, {"t": t})):
+        tiles = max(1, _tile_count(shape, {"t": t}))
+        tall, wide = ({"t": t, "nv": nv, "tiles": min(tiles, most)} for nv, most in (
+            (min(2, widest), _tiles_in_l2(shape, t, min(2, widest))), (widest, MOST_TILES)))
+        both = [wide, tall] if shape.group_c >= WIDE_FROM_CHANNELS else [tall, wide]
+        found += both if tall != wide else [tall]
+    return found
+
+
+def _tiles_in_l2(shape, t, nv):
+    """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
+    table, (th, _, tw, _) = kernels(shape.itemsize), _forms(shape)[t]
+    tile_bytes = th * tw * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
+    return max(LEAST_REGISTER_TILES * table.mr[nv], min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
 
 def expected_error(shape, params):
-    """Measured; it grows with the tile, hardly with the depth."""
-    return _ERRORS[params["t"]] * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
+    """Measured: it grows with the tile and as the square root of the channels, hardly with the taps."""
+    return _ERRORS[params["t"]] * (16 + shape.group_c) ** 0.5 * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
 
 
 def work(shape, params, threads):
@@ -66,15 +87,13 @@ def work(shape, params, threads):
     table = kernels(shape.itemsize)
     padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
     frequencies = th * tw
-    tile_elements = frequencies * (shape.group_c + table.vl)
-    block = max(LEAST_REGISTER_TILES * table.mr[min(2, table.nv_max)], BLOCK_BYTES // (tile_elements * shape.itemsize))
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     filters = frequencies * shape.group_c * padded_k
     return Work(
         gemm_flops=2.0 * tiles * filters,
         gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
         vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
-        moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // block)),
+        moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
         parts=max(1, tiles // 4) * shape.groups,
     )
 
@@ -145,15 +164,13 @@ cdef class Implementation(Convolver):
         self.tile_rows, self.tile_columns = len(rows), len(columns)
         self.tiles = shape.n * self.tile_rows * self.tile_columns
         self.frequencies = th * tw
-        self.nv = min(params.get("nv", 2), self.kernels.nv_max, -(-shape.group_k // self.kernels.vl))
+        self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
         self.panels = -(-shape.group_k // self.nr)
         self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
         self.q_tile = self.nr
-        tile_bytes = self.frequencies * (self.v_tile + self.q_tile) * shape.itemsize
-        block = params.get("tiles", max(BLOCK_BYTES // tile_bytes, LEAST_REGISTER_TILES * self.mr))
-        self.block_tiles = max(1, min(block, MOST_TILES, self.tiles))
+        self.block_tiles = params["tiles"]
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
 

@@ -1,6 +1,6 @@
 /* Winograd transforms; the contracts are in kernels.h, the 1-D transforms in generated/winograd-transforms.h.
  *
- * Lanes are channels. A tile's transform is straight-line code over a local array: columns first, then rows; the
+ * Lanes are channels. A tile's transform is straight-line code over a local array, one dimension after the other; the
  * compiler keeps most of the array in 32 registers. With 16 it could not, so there one column or row is in registers
  * at a time. Two bodies of each: one for whole vectors of tiles whose pixels all exist, one that asks for every pixel
  * and every lane. */
@@ -13,13 +13,21 @@
 #define UNROLL_PASS _Pragma("GCC unroll 1")
 #endif
 
+/* p, of origin unknown to gcc: it would otherwise compute the addresses of all t*t pixels ahead of the loop over
+ * channels and spill them, instead of a base and t - 1 offsets. */
+static ALWAYS_INLINE const REAL *base(const REAL *p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const int whole,
                                               const convopt_winograd_tile *tile, const REAL *x, ptrdiff_t row_stride,
                                               ptrdiff_t column_stride, int lanes, REAL *v, ptrdiff_t ldf) {
     vec d[MAX_TILE * MAX_TILE];
-    UNROLL_PASS for (int j = 0; j < tw; j++) {
-        UNROLL for (int i = 0; i < th; i++) {
-            const REAL *pixel = x + i * row_stride + j * column_stride;
+    UNROLL_PASS for (int i = 0; i < th; i++) {
+        const REAL *row = base(x);
+        UNROLL for (int j = 0; j < tw; j++) {
+            const REAL *pixel = row + j * column_stride;
             if (whole)
                 d[i * tw + j] = load(pixel);
             else if (i >= tile->row_first && i < tile->row_end && j >= tile->column_first && j < tile->column_end)
@@ -27,11 +35,14 @@ static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const 
             else
                 d[i * tw + j] = (vec){0};
         }
-        winograd_input_1d(th, d + j, tw, d + j, tw);
-    }
-    UNROLL_PASS for (int i = 0; i < th; i++) {
         winograd_input_1d(tw, d + i * tw, 1, d + i * tw, 1);
-        UNROLL for (int j = 0; j < tw; j++) store(v + (i * tw + j) * ldf, d[i * tw + j]);
+        x += row_stride;
+    }
+    UNROLL_PASS for (int j = 0; j < tw; j++) {
+        winograd_input_1d(th, d + j, tw, d + j, tw);
+        REAL *column = (REAL *)base(v);
+        UNROLL for (int i = 0; i < th; i++) store(column + i * tw * ldf, d[i * tw + j]);
+        v += ldf;
     }
 }
 
@@ -58,21 +69,25 @@ static ALWAYS_INLINE void winograd_output_tile(const int th, const int mh, const
                                                ptrdiff_t column_stride) {
     vec half[MAX_TILE * MAX_TILE]; /* mh x tw */
     UNROLL_PASS for (int j = 0; j < tw; j++) {
+        const REAL *frequency = base(q);
         vec column[MAX_TILE];
-        UNROLL for (int i = 0; i < th; i++) column[i] = load(q + (i * tw + j) * ldf);
+        UNROLL for (int i = 0; i < th; i++) column[i] = load(frequency + i * tw * ldf);
         winograd_output_1d(th, mh, column, 1, half + j, tw);
+        q += ldf;
     }
     UNROLL_PASS for (int i = 0; i < mh; i++) {
         vec y[MAX_TILE];
         winograd_output_1d(tw, mw, half + i * tw, 1, y, 1);
+        REAL *row = (REAL *)base(out);
         UNROLL for (int j = 0; j < mw; j++) {
-            REAL *pixel = out + i * row_stride + j * column_stride;
+            REAL *pixel = row + j * column_stride;
             y[j] = clamp(y[j] + bias, lo, hi);
             if (whole)
                 store(pixel, y[j]);
             else if (i < tile->rows && j < tile->columns)
                 store_first(pixel, y[j], lanes);
         }
+        out += row_stride;
     }
 }
 
