@@ -79,6 +79,11 @@ class Tiling:
         """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
         return self.is_pointwise and self.tiles == 1
 
+    def lanes_are_tiles(self, vl: int) -> bool:
+        """Whether a vector holds one channel of vl tiles rather than vl channels of one: for few channels and many tiles."""
+        vectors_of_tiles = self.shape.c * -(-self.tiles // (2 * vl))
+        return self.is_pointwise and not self.pairs_channels and vectors_of_tiles < -(-self.shape.c // vl) * ((self.tiles + 1) // 2)
+
     def vectors(self, vl: int) -> tuple[int, int]:
         """Vectors of input and of output channels of one group."""
         return -(-self.shape.group_c // vl), -(-self.shape.group_k // vl)
@@ -108,6 +113,8 @@ class Tiling:
 
     def units(self, vl: int) -> int:
         """Complex planes of a pointwise convolution, each transformed forth and back in one go."""
+        if self.lanes_are_tiles(vl):
+            return self.shape.k * -(-self.tiles // (2 * vl))
         blocks = -(-self.shape.c // vl)
         pairs = -(-blocks // 2) if self.pairs_channels else blocks * ((self.tiles + 1) // 2)
         return pairs * self.shape.group_k
