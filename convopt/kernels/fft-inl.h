@@ -111,21 +111,29 @@ static ptrdiff_t clipped(ptrdiff_t value, ptrdiff_t low, ptrdiff_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
+/* Pixels j to j + VL of a window that does not hold them all, or not side by side. */
+static __attribute__((noinline)) vec load_some(const convopt_fft_window *window, ptrdiff_t j, ptrdiff_t ldx) {
+    const REAL *x = window->pixels;
+    vec row = {0};
+    const ptrdiff_t end = clipped(window->last, j, j + VL);
+    for (ptrdiff_t k = clipped(window->first, j, end); k < end; k++) row[k - j] = x[(k - window->first) * ldx];
+    return row;
+}
+
+static __attribute__((noinline)) void store_some(REAL *out, vec row, int count, ptrdiff_t ldo) {
+    for (int k = 0; k < count; k++) out[k * ldo] = row[k];
+}
+
 static void fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, ptrdiff_t ldx, void *to_) {
     REAL *to = to_;
     for (ptrdiff_t j = 0; j < points; j += VL) {
         vec rows[VL];
         UNROLL for (int l = 0; l < VL; l++) {
-            const ptrdiff_t first = windows[l].first, last = windows[l].last;
-            const REAL *x = windows[l].pixels;
-            if (ldx == 1 && first <= j && j + VL <= last) {
-                rows[l] = load(x + (j - first));
-                continue;
-            }
-            REAL row[VL] = {0};
-            const ptrdiff_t end = clipped(last, j, j + VL);
-            for (ptrdiff_t k = clipped(first, j, end); k < end; k++) row[k - j] = x[(k - first) * ldx];
-            rows[l] = load(row);
+            const ptrdiff_t first = windows[l].first;
+            if (ldx == 1 && first <= j && j + VL <= windows[l].last)
+                rows[l] = load((const REAL *)windows[l].pixels + (j - first));
+            else
+                rows[l] = load_some(windows + l, j, ldx);
         }
         transpose_square(rows);
         const ptrdiff_t count = clipped(points - j, 0, VL);
@@ -149,15 +157,10 @@ static void fft_store_tiles(const convopt_fft_window *windows, const void *from_
         UNROLL for (int l = 0; l < VL; l++) {
             REAL *out = (REAL *)windows[l].pixels + j * ldo;
             const int pixels = (int)clipped(windows[l].last - j, 0, VL);
-            if (ldo != 1) {
-                REAL row[VL];
-                store(row, rows[l]);
-                for (int k = 0; k < pixels; k++) out[k * ldo] = row[k];
-            } else if (pixels == VL) {
+            if (ldo == 1 && pixels == VL)
                 store(out, rows[l]);
-            } else if (pixels) {
-                store_first(out, rows[l], pixels);
-            }
+            else
+                store_some(out, rows[l], pixels, ldo);
         }
     }
 }
