@@ -96,7 +96,7 @@ def shapes(draw):
 
 
 @given(shape=shapes(), data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_agrees_with_the_reference(isa, shape, data):
     params = data.draw(st.sampled_from(fft.candidates(shape)))
     check(
@@ -111,7 +111,7 @@ def test_agrees_with_the_reference(isa, shape, data):
 
 
 @pytest.mark.parametrize("n", [n for n in LENGTHS if n > 1])
-@pytest.mark.parametrize("channels", [(3, 2, 1), (4, 4, 4), (1, 1, 1)])
+@pytest.mark.parametrize("channels", [(3, 2, 1), (4, 4, 4)])
 def test_every_length_along_both_axes(isa, n, channels):
     c, k, groups = channels
     for nh, nw, size in ((n, 8, (n + 3, 9)), (8, n, (9, n + 3))):
@@ -128,11 +128,13 @@ def test_every_length_along_both_axes(isa, n, channels):
         ((1, 70, 66, 1), (9, 9, 1, 64)),
         ((1, 17, 17, 30), (1, 7, 30, 20)),
         ((1, 19, 40, 6), (7, 1, 6, 6)),
+        ((1, 150, 139, 1), (9, 9, 1, 1)),
+        ((2, 60, 50, 3), (5, 5, 1, 6)),
     ],
 )
 def test_layers_as_users_have_them(isa, kind, sizes, filters):
     shape = ConvShape.from_arguments(sizes, filters, 1, "SAME")
-    for params in fft.candidates(shape)[:3]:
+    for params in fft.candidates(shape)[:2]:
         assert check(shape, params, kind=kind, threads=3) < 2e-6
         check(shape, params, kind=kind, threads=2, with_bias=True, activation="relu")
 

@@ -24,7 +24,7 @@ from libc.string cimport memset
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue, FftLength, FftWindow, Kernels, kernels
+from convopt.kernels.registry cimport Epilogue, FftLength, FftMultiply, FftWindow, Kernels, kernels
 
 NAME = "fft"
 REVISION = 1
@@ -73,11 +73,15 @@ cdef struct Axis:
     ptrdiff_t n, count, step, first, shift
 
 
-# Two halves of one complex row: `channels` lanes of tile `tile`, from element `offset` of each pixel on.
+# What one half (real or imaginary) of a plane holds: `channels` channels from `offset` on of the tile whose first output
+# is (y, x) of an image; no channels where there is no such tile.
 cdef struct Half:
-    ptrdiff_t tile, offset
+    ptrdiff_t image, y, x, offset
     int channels
 
+
+cdef enum:
+    LANES_MAX = 16
 
 cdef enum Stage:
     ROWS, COLUMNS, ROWS_BACK, STAGES
@@ -92,7 +96,10 @@ cdef class Implementation(Convolver):
     cdef const ptrdiff_t *mirror                       # position of the mirrored frequency, along a column
     cdef const ptrdiff_t *column_of                    # two per pair of mirrored columns, equal where it is its own mirror
     cdef ptrdiff_t column_pairs
-    cdef bint pointwise, pairs_channels
+    cdef bint pointwise, pairs_channels, lanes_are_tiles
+    cdef FftMultiply *multiply                         # pointwise: the product of a column and a filter's
+    cdef ptrdiff_t filter_point                        # pointwise: elements of a filter's spectrum per frequency
+    cdef ptrdiff_t tile_units                          # pointwise: planes that all tiles of a channel make
     cdef ptrdiff_t tiles, pairs, batch
     cdef ptrdiff_t in_vectors, out_vectors             # vectors of channels of one group
     cdef ptrdiff_t point, row_step, plane, in_step, out_step   # elements: a point, a row of a plane, a plane, a row of columns
@@ -118,6 +125,14 @@ cdef class Implementation(Convolver):
         self.column_pairs = len(columns)
         self.pointwise, self.pairs_channels = cut.is_pointwise, cut.pairs_channels
         self.tiles, self.pairs = cut.tiles, (cut.tiles + 1) // 2
+        self.lanes_are_tiles = cut.lanes_are_tiles(self.kernels.vl)
+        if self.lanes_are_tiles:
+            self.multiply, self.filter_point = self.kernels.fft_multiply_one, 2
+            self.tile_units = (self.tiles + 2 * self.kernels.vl - 1) // (2 * self.kernels.vl)
+        elif self.pairs_channels:
+            self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply_two, 4 * self.kernels.vl, 1
+        else:
+            self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply, 2 * self.kernels.vl, self.pairs
         self.in_vectors, self.out_vectors = cut.vectors(self.kernels.vl)
         self.batch = cut.batch(self.kernels.vl)
         self.point = 2 * self.kernels.vl
@@ -153,17 +168,19 @@ cdef class Implementation(Convolver):
         return self.column_pairs * self.vertical.n
 
     cdef ptrdiff_t channel_units(self) noexcept nogil:
-        """Planes of a pointwise convolution per pair of tiles: vectors (or pairs of vectors) of channels x multiplier."""
+        """Filter spectra of a pointwise convolution: channels, or vectors, or pairs of vectors of them, x multiplier."""
         cdef ptrdiff_t vectors = (self.conv.c + self.kernels.vl - 1) // self.kernels.vl
+        if self.lanes_are_tiles:
+            return self.conv.k
         return ((vectors + 1) // 2 if self.pairs_channels else vectors) * self.conv.group_k
 
     cdef size_t packed_size(self) noexcept nogil:
-        cdef ptrdiff_t points
+        cdef ptrdiff_t elements
         if self.pointwise:
-            points = self.channel_units() * (2 if self.pairs_channels else 1)
+            elements = self.channel_units() * self.filter_point
         else:
-            points = self.conv.groups * self.out_vectors * self.conv.group_c
-        return points * self.filter_points() * self.point * self.conv.itemsize
+            elements = self.conv.groups * self.out_vectors * self.conv.group_c * self.point
+        return elements * self.filter_points() * self.conv.itemsize
 
     cdef size_t planes_size(self) noexcept nogil:
         """Bytes of the planes that all threads share: input and output spectra of a batch, between row and column transforms."""
@@ -189,24 +206,27 @@ cdef class Implementation(Convolver):
         """Spectra in the order the products read them, lanes being output channels:
 
         dense      [group][column pair][row][vector of outputs][input channel]
-        pointwise  [vector of channels][multiplier][column pair][row], with paired vectors [2] at the end
+        pointwise  [vector of channels][multiplier][column pair][row], with paired vectors [2] at the end;
+                   where lanes are tiles [channel][multiplier][column pair][row] pairs of numbers
         """
         cdef ptrdiff_t k, count, c, group, vl = self.kernels.vl, lanes = self.pack_kernels.vl
         cdef ptrdiff_t step, first, multiplier = self.conv.group_k, block
         memset(self.packed.data, 0, self.packed_size())
         if self.pointwise:
-            step = self.point * (2 if self.pairs_channels else 1)
+            step = self.filter_point
+            if self.lanes_are_tiles:
+                lanes = vl = 1
             for k in range(multiplier):
                 c = 0
                 while c < self.conv.c:
-                    count = min(lanes, self.conv.c - c)
                     block = c // vl
                     first = c % vl
                     if self.pairs_channels:
                         first += block % 2 * self.point
                         block //= 2
                     first += (block * multiplier + k) * self.filter_points() * step
-                    self.pack_lanes(filters, c * multiplier + k, multiplier, count, first, step, 0.5 if self.pairs_channels else 1.0)
+                    self.pack_lanes(filters, c * multiplier + k, multiplier, min(lanes, self.conv.c - c), first, step,
+                                    0.5 if self.pairs_channels else 1.0)
                     c += lanes
             return
         step = self.out_vectors * self.conv.group_c * self.point
@@ -225,6 +245,7 @@ cdef class Implementation(Convolver):
         of every frequency, `step` apart. In float64; conjugated, because the product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
         cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, l, q, i, target
+        cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
         cdef double *rows = <double *>self.pack_scratch.data
         cdef double *column = rows + self.conv.r * row_step
         cdef double *to
@@ -250,7 +271,7 @@ cdef class Implementation(Convolver):
                 target = first + (q * self.vertical.n + i) * step
                 for l in range(count):
                     self.put(target + l, column[i * point + l] * scale)
-                    self.put(target + self.kernels.vl + l, -column[i * point + vl + l] * scale)
+                    self.put(target + imaginary + l, -column[i * point + vl + l] * scale)
 
     cdef double element(self, const void *filters, ptrdiff_t index) noexcept nogil:
         return (<const float *>filters)[index] if self.conv.itemsize == 4 else (<const double *>filters)[index]
@@ -263,56 +284,84 @@ cdef class Implementation(Convolver):
 
     # ---- Rows: between the image and planes of half-transformed tiles ----
 
+    cdef Half half(self, ptrdiff_t tile, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil:
+        cdef ptrdiff_t down = tile // self.horizontal.count
+        cdef Half half
+        half.image = down // self.vertical.count
+        half.y = down % self.vertical.count * self.vertical.step
+        half.x = tile % self.horizontal.count * self.horizontal.step
+        half.offset = offset
+        half.channels = <int>max(min(<ptrdiff_t>self.kernels.vl, channels), 0) if tile < self.tiles else 0
+        return half
+
     cdef bint window(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil:
         """What row i of a tile sees of the image; False where that is nothing but padding."""
-        cdef ptrdiff_t across = half.tile % self.horizontal.count, rest = half.tile // self.horizontal.count
-        cdef ptrdiff_t y = rest % self.vertical.count * self.vertical.step + self.vertical.first + i
-        cdef ptrdiff_t x = across * self.horizontal.step + self.horizontal.first
-        cdef ptrdiff_t row = rest // self.vertical.count * self.conv.h + y
+        cdef ptrdiff_t y = half.y + self.vertical.first + i, x = half.x + self.horizontal.first
         window.first = max(-x, 0)
         window.last = min(self.conv.w - x, self.horizontal.n)
-        if half.tile >= self.tiles or half.channels <= 0 or not 0 <= y < self.conv.h or window.first >= window.last:
+        if half.channels == 0 or not 0 <= y < self.conv.h or window.first >= window.last:
             window.first = window.last = 0
             return False
-        window.pixels = call.x + ((row * self.conv.w + x + window.first) * self.conv.c + half.offset) * self.conv.itemsize
+        y += half.image * self.conv.h
+        window.pixels = call.x + ((y * self.conv.w + x + window.first) * self.conv.c + half.offset) * self.conv.itemsize
         return True
 
-    cdef void row_forward(self, const Call *call, const Half *real, const Half *imaginary, ptrdiff_t i, char *to,
-                          char *scratch) noexcept nogil:
-        """Row i of two half planes, transformed, to `to`."""
-        cdef FftWindow windows[2]
-        cdef ptrdiff_t n = self.horizontal.n, vl = self.kernels.vl, item = self.conv.itemsize
-        cdef bint some = self.window(call, real, i, &windows[0])
-        some = self.window(call, imaginary, i, &windows[1]) or some
+    cdef bint target(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil:
+        """The outputs of row i of a tile; False where there are none."""
+        cdef ptrdiff_t y = half.y + i
+        window.first = window.last = 0
+        if half.channels == 0 or y >= self.conv.oh:
+            return False
+        window.last = min(self.horizontal.step, self.conv.ow - half.x)
+        y += half.image * self.conv.oh
+        window.pixels = call.out + ((y * self.conv.ow + half.x) * self.conv.k + half.offset) * self.conv.itemsize
+        return True
+
+    cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil:
+        """Row i of a plane, transformed, to `to`. halves: real and imaginary; where lanes are tiles, vl of each."""
+        cdef FftWindow windows[2 * LANES_MAX]
+        cdef ptrdiff_t n = self.horizontal.n, vl = self.kernels.vl, item = self.conv.itemsize, l
+        cdef bint some = False
+        for l in range(2 * vl if self.lanes_are_tiles else 2):
+            some = self.window(call, halves + l, i, &windows[l]) or some
         if not some:
             memset(to, 0, n * self.point * item)
-        elif windows[0].last - windows[0].first == n and windows[1].last - windows[1].first == n and \
-                real.channels == vl and imaginary.channels == vl:
-            self.kernels.fft_forward(&self.along_rows, windows[0].pixels, windows[1].pixels, self.conv.c, to, self.point)
-        else:
-            self.kernels.fft_load(&windows[0], n, self.conv.c, real.channels, scratch)
-            self.kernels.fft_load(&windows[1], n, self.conv.c, imaginary.channels, scratch + vl * item)
-            self.kernels.fft_forward(&self.along_rows, scratch, scratch + vl * item, self.point, to, self.point)
-
-    cdef void row_inverse(self, const Call *call, const Half *real, const Half *imaginary, ptrdiff_t i, ptrdiff_t lane, char *line,
-                          char *scratch) noexcept nogil:
-        """Transform row i back and store the pixels of both halves; lanes are `lane` elements apart in the output."""
-        self.kernels.fft_inverse(&self.along_rows, line, self.point, scratch, self.point)
-        self.store_half(call, real, i, lane, scratch)
-        self.store_half(call, imaginary, i, lane, scratch + self.kernels.vl * self.conv.itemsize)
-
-    cdef void store_half(self, const Call *call, const Half *half, ptrdiff_t i, ptrdiff_t lane, const char *source) noexcept nogil:
-        cdef ptrdiff_t across = half.tile % self.horizontal.count, rest = half.tile // self.horizontal.count
-        cdef ptrdiff_t y = rest % self.vertical.count * self.vertical.step + i
-        cdef ptrdiff_t x = across * self.horizontal.step
-        cdef ptrdiff_t row = rest // self.vertical.count * self.conv.oh + y, item = self.conv.itemsize
-        cdef Epilogue epilogue = call.epilogue[0]
-        if half.tile >= self.tiles or half.channels <= 0 or y >= self.conv.oh:
             return
-        if epilogue.bias != NULL:
-            epilogue.bias = <const char *>epilogue.bias + half.offset * item
-        self.kernels.fft_store(min(self.horizontal.step, self.conv.ow - x), source, half.channels,
-                               call.out + ((row * self.conv.ow + x) * self.conv.k + half.offset) * item, self.conv.k, lane, &epilogue)
+        if self.lanes_are_tiles:
+            self.kernels.fft_load_tiles(windows, n, self.conv.c, scratch)
+            self.kernels.fft_load_tiles(windows + vl, n, self.conv.c, scratch + vl * item)
+        elif windows[0].last - windows[0].first == n and windows[1].last - windows[1].first == n and \
+                halves[0].channels == vl and halves[1].channels == vl:
+            self.kernels.fft_forward(&self.along_rows, windows[0].pixels, windows[1].pixels, self.conv.c, to, self.point)
+            return
+        else:
+            self.kernels.fft_load(&windows[0], n, self.conv.c, halves[0].channels, scratch)
+            self.kernels.fft_load(&windows[1], n, self.conv.c, halves[1].channels, scratch + vl * item)
+        self.kernels.fft_forward(&self.along_rows, scratch, scratch + vl * item, self.point, to, self.point)
+
+    cdef void row_inverse(self, const Call *call, const Half *halves, ptrdiff_t i, ptrdiff_t lane, char *line,
+                          char *scratch) noexcept nogil:
+        """Transform row i back and store its pixels; lanes that are channels lie `lane` elements apart in the output."""
+        cdef FftWindow windows[LANES_MAX]
+        cdef ptrdiff_t vl = self.kernels.vl, part, l
+        cdef Epilogue epilogue
+        cdef char *source = scratch
+        self.kernels.fft_inverse(&self.along_rows, line, self.point, scratch, self.point)
+        for part in range(2):
+            epilogue = call.epilogue[0]
+            if epilogue.bias != NULL:
+                epilogue.bias = <const char *>epilogue.bias + halves[0].offset * self.conv.itemsize
+            if self.lanes_are_tiles:
+                for l in range(vl):
+                    self.target(call, halves + l, i, &windows[l])
+                self.kernels.fft_store_tiles(windows, source, self.conv.k, &epilogue)
+                halves += vl
+            else:
+                if self.target(call, halves, i, &windows[0]):
+                    self.kernels.fft_store(windows[0].last, source, halves[0].channels, <char *>windows[0].pixels, self.conv.k, lane,
+                                           &epilogue)
+                halves += 1
+            source += vl * self.conv.itemsize
 
     # ---- Phases ----
 
@@ -344,26 +393,25 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t rows = self.vertical.step if back else self.vertical.n
         cdef ptrdiff_t vectors = self.out_vectors if back else self.in_vectors
         cdef ptrdiff_t channels = self.conv.group_k if back else self.conv.group_c
-        cdef ptrdiff_t item, pair, i, group, vector
+        cdef ptrdiff_t item, pair, i, group, vector, offset, half
         cdef char *planes = call.workspace
         cdef char *line
-        cdef Half real, imaginary
+        cdef Half halves[2]
         if back:
             planes += self.batch * self.conv.groups * self.in_vectors * self.plane * self.conv.itemsize
         for item in range(share_begin(pairs * rows, part, parts), share_begin(pairs * rows, part + 1, parts)):
             pair, i = item // rows, item % rows
-            real.tile = 2 * (first + pair)
-            imaginary.tile = real.tile + 1
             for group in range(self.conv.groups):
                 for vector in range(vectors):
-                    real.offset = imaginary.offset = group * channels + vector * self.kernels.vl
-                    real.channels = imaginary.channels = <int>min(<ptrdiff_t>self.kernels.vl, channels - vector * self.kernels.vl)
+                    offset = vector * self.kernels.vl
+                    for half in range(2):
+                        halves[half] = self.half(2 * (first + pair) + half, group * channels + offset, channels - offset)
                     line = planes + (((pair * self.conv.groups + group) * vectors + vector) * self.plane + i * self.row_step) * \
                         self.conv.itemsize
                     if back:
-                        self.row_inverse(call, &real, &imaginary, i, 1, line, private)
+                        self.row_inverse(call, halves, i, 1, line, private)
                     else:
-                        self.row_forward(call, &real, &imaginary, i, line, private)
+                        self.row_forward(call, halves, i, line, private)
 
     cdef void share_columns(self, const Call *call, ptrdiff_t pairs, int part, int parts, char *private) noexcept nogil:
         """Pairs of mirrored columns of a group each; the weight of one is the number of its columns."""
@@ -416,48 +464,53 @@ cdef class Implementation(Convolver):
                         self.column_of[2 * q + d] * point, self.row_step)
 
     cdef void share_pointwise(self, const Call *call, int part, int parts, char *private) noexcept nogil:
-        """Units of work: (channels, multiplier) x pairs of tiles, the filter's spectrum being reused for all pairs."""
-        cdef ptrdiff_t units = self.channel_units() * self.pairs, unit
+        """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
+        cdef ptrdiff_t units = self.channel_units() * self.tile_units, unit
         for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
-            self.plane_pointwise(call, unit // self.pairs, unit % self.pairs, private)
+            self.plane_pointwise(call, unit // self.tile_units, unit % self.tile_units, private)
 
-    cdef void plane_pointwise(self, const Call *call, ptrdiff_t channel_unit, ptrdiff_t pair, char *private) noexcept nogil:
+    cdef void plane_pointwise(self, const Call *call, ptrdiff_t channel_unit, ptrdiff_t tile_unit, char *private) noexcept nogil:
         """One complex plane from image to image."""
-        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, row = self.row_step * item
-        cdef ptrdiff_t multiplier = self.conv.group_k, vl = self.kernels.vl, vector = channel_unit // multiplier, i, q
-        cdef ptrdiff_t filter_column = n * point * (2 if self.pairs_channels else 1)
+        cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, multiplier = self.conv.group_k, vl = self.kernels.vl, i
+        cdef ptrdiff_t channels = channel_unit // multiplier
+        cdef char *plane = private + self.horizontal.n * self.point * item
+        cdef Half halves[2 * LANES_MAX]
+        cdef int count = 2
+        if self.lanes_are_tiles:
+            count = <int>(2 * vl)
+            for i in range(count):
+                halves[i] = self.half(count * tile_unit + i, channels, 1)
+        else:
+            for i in range(2):
+                if self.pairs_channels:
+                    halves[i] = self.half(0, (2 * channels + i) * vl, self.conv.c - (2 * channels + i) * vl)
+                else:
+                    halves[i] = self.half(2 * tile_unit + i, channels * vl, self.conv.c - channels * vl)
+        for i in range(self.vertical.n):
+            self.row_forward(call, halves, i, plane + i * row, private)
+        self.columns_pointwise(channel_unit, plane)
+        for i in range(count):
+            halves[i].offset = halves[i].offset * multiplier + channel_unit % multiplier
+        for i in range(self.vertical.step):
+            self.row_inverse(call, halves, i, multiplier, plane + i * row, private)
+
+    cdef void columns_pointwise(self, ptrdiff_t channel_unit, char *plane) noexcept nogil:
+        """Transform each column and its mirror image, multiply by the filter's, transform back; all in place."""
+        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q
+        cdef ptrdiff_t filter_column = n * self.filter_point * item
         cdef const char *filters = <const char *>self.packed.data + channel_unit * self.column_pairs * filter_column
-        cdef char *plane = private + self.horizontal.n * point
         cdef char *first
         cdef char *second
-        cdef Half real, imaginary
-        if self.pairs_channels:
-            real.tile = imaginary.tile = 0
-            real.offset, imaginary.offset = 2 * vector * vl, (2 * vector + 1) * vl
-        else:
-            real.tile, imaginary.tile = 2 * pair, 2 * pair + 1
-            real.offset = imaginary.offset = vector * vl
-        real.channels = <int>min(vl, self.conv.c - real.offset)
-        imaginary.channels = <int>min(vl, self.conv.c - imaginary.offset)
-        for i in range(n):
-            self.row_forward(call, &real, &imaginary, i, plane + i * row, private)
         for q in range(self.column_pairs):
             first = plane + self.column_of[2 * q] * point
             second = plane + self.column_of[2 * q + 1] * point
             self.kernels.fft_forward(&self.along_columns, first, first + point // 2, self.row_step, first, self.row_step)
             if first != second:
                 self.kernels.fft_forward(&self.along_columns, second, second + point // 2, self.row_step, second, self.row_step)
-            if self.pairs_channels:
-                self.kernels.fft_multiply_two(n, first, second, self.row_step, self.mirror, filters + q * filter_column)
-            else:
-                self.kernels.fft_multiply(n, first, second, self.row_step, self.mirror, filters + q * filter_column)
+            self.multiply(n, first, second, self.row_step, self.mirror, filters + q * filter_column)
             self.kernels.fft_inverse(&self.along_columns, first, self.row_step, first, self.row_step)
             if first != second:
                 self.kernels.fft_inverse(&self.along_columns, second, self.row_step, second, self.row_step)
-        real.offset = real.offset * multiplier + channel_unit % multiplier
-        imaginary.offset = imaginary.offset * multiplier + channel_unit % multiplier
-        for i in range(self.vertical.step):
-            self.row_inverse(call, &real, &imaginary, i, multiplier, plane + i * row, private)
 
 
 cdef Axis _axis(cut):

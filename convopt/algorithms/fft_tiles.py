@@ -14,6 +14,8 @@ from convopt.shape import ConvShape
 
 #: Bytes of the spectra of one batch of tiles: they should stay in a last-level cache, and bound the workspace.
 BATCH_BYTES = 16 << 20
+#: The same where the filters' spectra are no larger than this, too: then both may stay in a second-level cache.
+SMALL_BYTES = 1 << 20
 #: Bytes of two columns of all tiles of a batch, input and output: they should stay in a second-level cache.
 COLUMN_BYTES = 1 << 20
 #: A batch smaller than this reads the filter spectra too often.
@@ -79,6 +81,11 @@ class Tiling:
         """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
         return self.is_pointwise and self.tiles == 1
 
+    def lanes_are_tiles(self, vl: int) -> bool:
+        """Whether a vector holds one channel of vl tiles rather than vl channels of one: for few channels and many tiles."""
+        vectors_of_tiles = self.shape.c * -(-self.tiles // (2 * vl))
+        return self.is_pointwise and not self.pairs_channels and vectors_of_tiles < -(-self.shape.c // vl) * ((self.tiles + 1) // 2)
+
     def vectors(self, vl: int) -> tuple[int, int]:
         """Vectors of input and of output channels of one group."""
         return -(-self.shape.group_c // vl), -(-self.shape.group_k // vl)
@@ -86,12 +93,24 @@ class Tiling:
     def batch(self, vl: int) -> int:
         """Pairs of tiles that go through the phases of the dense algorithm together."""
         pairs = (self.tiles + 1) // 2
-        inputs, outputs = self.vectors(vl)
-        point = 2 * vl * self.shape.itemsize * (inputs + outputs)
-        fitting = min(BATCH_BYTES // (point * self.shape.groups * self.points), COLUMN_BYTES // (2 * point * self.vertical.n))
-        largest = min(pairs, max(fitting, BATCH_PAIRS if BATCH_PAIRS * point * self.points <= 4 * BATCH_BYTES else 1))
-        batches = -(-pairs // largest)
+        plane = self.plane_bytes(vl)
+        if self.filter_bytes <= SMALL_BYTES:
+            largest = max(1, SMALL_BYTES // plane)
+        else:
+            columns = COLUMN_BYTES * self.horizontal.n * self.shape.groups // (2 * plane)
+            few = BATCH_PAIRS if BATCH_PAIRS * plane <= 4 * BATCH_BYTES else 1
+            largest = max(min(BATCH_BYTES // plane, columns), few)
+        batches = -(-pairs // min(pairs, largest))
         return -(-pairs // batches)
+
+    def plane_bytes(self, vl: int) -> int:
+        """Spectra of one pair of tiles: all input and output channels."""
+        return 2 * vl * self.shape.itemsize * sum(self.vectors(vl)) * self.shape.groups * self.points
+
+    @property
+    def filter_bytes(self) -> int:
+        """Spectra of the filters, without idle lanes."""
+        return 2 * self.shape.itemsize * self.filter_points * self.shape.k * self.shape.group_c
 
     def product_flops(self, vl: int) -> float:
         """Operations of the products of spectra: three real multiply-adds for a complex one."""
@@ -108,6 +127,8 @@ class Tiling:
 
     def units(self, vl: int) -> int:
         """Complex planes of a pointwise convolution, each transformed forth and back in one go."""
+        if self.lanes_are_tiles(vl):
+            return self.shape.k * -(-self.tiles // (2 * vl))
         blocks = -(-self.shape.c // vl)
         pairs = -(-blocks // 2) if self.pairs_channels else blocks * ((self.tiles + 1) // 2)
         return pairs * self.shape.group_k
@@ -116,12 +137,11 @@ class Tiling:
         """Tensors once, filter spectra once per batch, the planes of spectra to and from memory."""
         shape, item = self.shape, self.shape.itemsize
         tensors = item * shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-        filters = 2.0 * item * self.filter_points * shape.k * shape.group_c
         if self.is_pointwise:
-            return tensors + filters
-        pairs = (self.tiles + 1) // 2
-        planes = 2.0 * item * vl * shape.groups * sum(self.vectors(vl)) * self.points * pairs
-        return tensors + filters * -(-pairs // self.batch(vl)) + 2 * planes
+            return float(tensors + self.filter_bytes)
+        pairs, batch, plane = (self.tiles + 1) // 2, self.batch(vl), self.plane_bytes(vl)
+        passes = 4 if batch * plane > SMALL_BYTES else 1
+        return float(tensors + self.filter_bytes * -(-pairs // batch) + passes * plane * pairs)
 
 
 def tiling(shape: ConvShape, nh: int, nw: int) -> Tiling | None:

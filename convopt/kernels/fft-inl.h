@@ -84,6 +84,87 @@ static void fft_store(ptrdiff_t points, const void *from_, int channels, void *o
     }
 }
 
+#if REAL_BYTES == 4
+typedef int lanes __attribute__((vector_size(VECTOR_BYTES)));
+#else
+typedef long long lanes __attribute__((vector_size(VECTOR_BYTES)));
+#endif
+
+/* The transpose of VL x VL elements in registers: stage by stage, blocks off the diagonal change places. */
+static ALWAYS_INLINE void transpose_square(vec *rows) {
+    UNROLL for (int half = VL / 2; half; half /= 2) {
+        lanes low = {0}, high = {0};
+        UNROLL for (int l = 0; l < VL; l++) {
+            low[l] = l & half ? VL + l - half : l;
+            high[l] = l & half ? VL + l : l + half;
+        }
+        UNROLL for (int i = 0; i < VL; i++) {
+            if (i & half) continue;
+            const vec a = rows[i], b = rows[i + half];
+            rows[i] = __builtin_shuffle(a, b, low);
+            rows[i + half] = __builtin_shuffle(a, b, high);
+        }
+    }
+}
+
+static ptrdiff_t clipped(ptrdiff_t value, ptrdiff_t low, ptrdiff_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Pixels j to j + VL of a window that does not hold them all, or not side by side. */
+static __attribute__((noinline)) vec load_some(const convopt_fft_window *window, ptrdiff_t j, ptrdiff_t ldx) {
+    const REAL *x = window->pixels;
+    vec row = {0};
+    const ptrdiff_t end = clipped(window->last, j, j + VL);
+    for (ptrdiff_t k = clipped(window->first, j, end); k < end; k++) row[k - j] = x[(k - window->first) * ldx];
+    return row;
+}
+
+static __attribute__((noinline)) void store_some(REAL *out, vec row, int count, ptrdiff_t ldo) {
+    for (int k = 0; k < count; k++) out[k * ldo] = row[k];
+}
+
+static void fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, ptrdiff_t ldx, void *to_) {
+    REAL *to = to_;
+    for (ptrdiff_t j = 0; j < points; j += VL) {
+        vec rows[VL];
+        UNROLL for (int l = 0; l < VL; l++) {
+            const ptrdiff_t first = windows[l].first;
+            if (ldx == 1 && first <= j && j + VL <= windows[l].last)
+                rows[l] = load((const REAL *)windows[l].pixels + (j - first));
+            else
+                rows[l] = load_some(windows + l, j, ldx);
+        }
+        transpose_square(rows);
+        const ptrdiff_t count = clipped(points - j, 0, VL);
+        for (ptrdiff_t k = 0; k < count; k++) store(to + (j + k) * POINT, rows[k]);
+    }
+}
+
+static void fft_store_tiles(const convopt_fft_window *windows, const void *from_, ptrdiff_t ldo,
+                            const convopt_epilogue *epilogue) {
+    const REAL *from = from_, *bias = epilogue->bias;
+    const vec start = broadcast(bias ? *bias : 0);
+    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+    ptrdiff_t points = 0;
+    for (int l = 0; l < VL; l++) points = windows[l].last > points ? windows[l].last : points;
+    for (ptrdiff_t j = 0; j < points; j += VL) {
+        vec rows[VL];
+        const ptrdiff_t count = clipped(points - j, 0, VL);
+        UNROLL for (int k = 0; k < VL; k++) rows[k] =
+            k < count ? clamp(load(from + (j + k) * POINT) + start, lo, hi) : lo;
+        transpose_square(rows);
+        UNROLL for (int l = 0; l < VL; l++) {
+            REAL *out = (REAL *)windows[l].pixels + j * ldo;
+            const int pixels = (int)clipped(windows[l].last - j, 0, VL);
+            if (ldo == 1 && pixels == VL)
+                store(out, rows[l]);
+            else
+                store_some(out, rows[l], pixels, ldo);
+        }
+    }
+}
+
 /* Pairs of tiles per register tile: three accumulators each, three vectors of the filter and a broadcast. */
 enum { PAIRS_MAX = NV_MAX == 4 ? 8 : NV_MAX == 3 ? 4 : 3 };
 
@@ -155,17 +236,25 @@ static ALWAYS_INLINE void multiply_point(REAL *z, vec hr, vec hi) {
     store(z + VL, r * hi + i * hr);
 }
 
-static void fft_multiply(ptrdiff_t points, void *line_, void *partner_, ptrdiff_t step, const ptrdiff_t *mirror,
-                         const void *h_) {
-    REAL *line = line_, *partner = partner_;
-    const REAL *h = h_;
-    for (ptrdiff_t i = 0; i < points; i++, h += POINT) {
+static ALWAYS_INLINE void multiply_lines(const int same, ptrdiff_t points, REAL *line, REAL *partner, ptrdiff_t step,
+                                         const ptrdiff_t *mirror, const REAL *h) {
+    for (ptrdiff_t i = 0; i < points; i++, h += same ? 2 : POINT) {
         const ptrdiff_t j = mirror[i];
         if (line == partner && j < i) continue;
-        const vec hr = load(h), hi = load(h + VL);
+        const vec hr = same ? broadcast(h[0]) : load(h), hi = same ? broadcast(h[1]) : load(h + VL);
         multiply_point(line + i * step, hr, hi);
         if (line != partner || j != i) multiply_point(partner + j * step, hr, -hi);
     }
+}
+
+static void fft_multiply(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
+                         const void *h) {
+    multiply_lines(0, points, line, partner, step, mirror, h);
+}
+
+static void fft_multiply_one(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
+                             const void *h) {
+    multiply_lines(1, points, line, partner, step, mirror, h);
 }
 
 static void fft_multiply_two(ptrdiff_t points, void *line_, void *partner_, ptrdiff_t step, const ptrdiff_t *mirror,

@@ -26,8 +26,11 @@ const convopt_kernels KERNELS = {
     .fft_inverse = fft_inverse,
     .fft_load = fft_load,
     .fft_store = fft_store,
+    .fft_load_tiles = fft_load_tiles,
+    .fft_store_tiles = fft_store_tiles,
     .fft_product = fft_product,
     .fft_multiply = fft_multiply,
+    .fft_multiply_one = fft_multiply_one,
     .fft_multiply_two = fft_multiply_two,
     .depthwise = depthwise,
 };

@@ -120,6 +120,12 @@ typedef void convopt_fft_load(const convopt_fft_window *window, ptrdiff_t points
 typedef void convopt_fft_store(ptrdiff_t points, const void *from, int channels, void *out, ptrdiff_t ldo,
                                ptrdiff_t lane, const convopt_epilogue *epilogue);
 
+/* The same two where lanes are tiles: lane l of point j is pixel j of windows[l], of which there are vl.
+ * Storing writes pixels 0 <= j < last of each window; `first` is not used, bias is one value. */
+typedef void convopt_fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, ptrdiff_t ldx, void *to);
+typedef void convopt_fft_store_tiles(const convopt_fft_window *windows, const void *from, ptrdiff_t ldo,
+                                     const convopt_epilogue *epilogue);
+
 /* The complex product of one frequency, out[p][k] = sum_{c < depth} z[p][c] * h[c][k], or with conj(h):
  * z has `pairs` rows ldz apart of ceil(depth/vl) points, lanes being c; out `pairs` rows ldo apart of `columns` points,
  * lanes being k; h is [columns][depth] points. scratch holds pairs * ceil(depth/vl) * vl elements. */
@@ -131,6 +137,9 @@ typedef void convopt_fft_product(ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t col
  */
 typedef void convopt_fft_multiply(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
                                   const void *h);
+
+/* As that, with the same filter in all lanes: h is `points` pairs of numbers. */
+typedef convopt_fft_multiply convopt_fft_multiply_one;
 
 /* As that, where real and imaginary parts are two signals with a filter each: h has two points per i, both of them
  * spectra of real filters divided by 2. */
@@ -180,8 +189,11 @@ typedef struct {
     convopt_fft_inverse *fft_inverse;
     convopt_fft_load *fft_load;
     convopt_fft_store *fft_store;
+    convopt_fft_load_tiles *fft_load_tiles;
+    convopt_fft_store_tiles *fft_store_tiles;
     convopt_fft_product *fft_product;
     convopt_fft_multiply *fft_multiply;
+    convopt_fft_multiply_one *fft_multiply_one;
     convopt_fft_multiply_two *fft_multiply_two;
     convopt_depthwise_for *depthwise;
 } convopt_kernels;

@@ -63,6 +63,12 @@ cdef extern from "kernels.h":
         ptrdiff_t points, const void *source, int channels, void *out, ptrdiff_t ldo, ptrdiff_t lane,
         const Epilogue *epilogue) noexcept nogil
 
+    ctypedef void FftLoadTiles "convopt_fft_load_tiles"(
+        const FftWindow *windows, ptrdiff_t points, ptrdiff_t ldx, void *to) noexcept nogil
+
+    ctypedef void FftStoreTiles "convopt_fft_store_tiles"(
+        const FftWindow *windows, const void *source, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
     ctypedef void FftProduct "convopt_fft_product"(
         ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz, const void *h, void *out,
         ptrdiff_t ldo, int conjugate, void *scratch) noexcept nogil
@@ -103,8 +109,11 @@ cdef extern from "kernels.h":
         FftInverse *fft_inverse
         FftLoad *fft_load
         FftStore *fft_store
+        FftLoadTiles *fft_load_tiles
+        FftStoreTiles *fft_store_tiles
         FftProduct *fft_product
         FftMultiply *fft_multiply
+        FftMultiply *fft_multiply_one
         FftMultiply *fft_multiply_two
         DepthwiseFor *depthwise
 
