@@ -78,7 +78,10 @@ def apply(which: Filter, photos: Array, tune: str) -> FilteredPictures:
     else:  # three groups of one channel: red, green and blue pass through the same kernel
         x = photos
         w = np.tile(which.kernel[:, :, np.newaxis, :], (1, 1, 1, 3))
-    plan = convopt.plan(x.shape, w, padding=_centred(r, s), tune=tune)
+    # Beyond its edges a photograph goes on as it ended: zeros there would draw a frame around every map.
+    margins = [(size // 2, size - 1 - size // 2) for size in (r, s)]
+    x = np.pad(x, ((0, 0), *margins, (0, 0)), mode="edge")
+    plan = convopt.plan(x.shape, w, tune=tune)
     out = plan(x)
     seconds = best_seconds(lambda: plan(x, out=out))
     return FilteredPictures(which, out, plan.algorithm, seconds, _error(x, w, out))
@@ -88,13 +91,9 @@ def _error(x: Array, w: Array, y: Array, part: int = 48) -> float:
     """max|y - y64| / max|y64| on a square of `part` pixels in the middle of each picture."""
     r, s = w.shape[:2]
     top, left = (y.shape[1] - part) // 2, (y.shape[2] - part) // 2
-    window = x[:, top - r // 2 : top - r // 2 + part + r - 1, left - s // 2 : left - s // 2 + part + s - 1]
+    window = x[:, top : top + part + r - 1, left : left + part + s - 1]
     exact = reference.conv2d(window, w, ConvShape.from_arguments(window.shape, w.shape))
     return float(np.max(np.abs(y[:, top : top + part, left : left + part] - exact)) / np.max(np.abs(exact)))
-
-
-def _centred(r: int, s: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    return ((r // 2, r - 1 - r // 2), (s // 2, s - 1 - s // 2))
 
 
 def _maps(*kernels: NDArray[Any]) -> Array:
@@ -131,9 +130,9 @@ def save_sheet(path: Path, names: list[str], photos: Array, results: list[Filter
     from matplotlib import pyplot
 
     columns, rows = len(results) + 1, len(photos)
-    width, gap, side = 3.0, 0.14, 1.25
+    margin, width, gap, side = 0.6, 3.0, 0.14, 1.25  # inches, as everything below
     height = width * photos.shape[1] / photos.shape[2]
-    total = (columns * (width + gap) + gap + 0.5, 1.15 + side + 0.75 + rows * (height + gap) + 0.35)
+    total = (columns * (width + gap) - gap + margin + 0.35, 1.15 + side + 0.75 + rows * (height + gap) + 0.35)
     figure = pyplot.figure(figsize=total, facecolor=PAPER)
 
     def axes(left: float, top: float, w: float, h: float) -> Any:
@@ -147,11 +146,11 @@ def save_sheet(path: Path, names: list[str], photos: Array, results: list[Filter
     def text(x: float, y: float, words: str, **style: Any) -> None:
         figure.text(x / total[0], 1 - y / total[1], words, **{"color": INK, "va": "baseline", **style})
 
-    text(0.5, 0.55, "From photographs to feature maps", size=22, weight="bold")
-    text(0.5, 0.85, "each map is one convopt call on both photographs; algorithm and time as measured here", size=11, color=FAINT)
+    text(margin, 0.55, "From photographs to feature maps", size=22, weight="bold")
+    text(margin, 0.85, "each map is one convopt call on both photographs; algorithm and time as measured here", size=11, color=FAINT)
     top_of_maps = 1.15 + side + 0.75
     for column in range(columns):
-        left = 0.5 + column * (width + gap)
+        left = margin + column * (width + gap)
         if column == 0:
             text(left, top_of_maps - 0.42, "input", size=14, weight="bold")
             text(left, top_of_maps - 0.16, f"{photos.shape[2]} x {photos.shape[1]} pixels", size=10, color=FAINT)
@@ -170,7 +169,7 @@ def save_sheet(path: Path, names: list[str], photos: Array, results: list[Filter
             else:
                 shown = result.filter.picture(result.maps[row])
                 place.imshow(shown, cmap=result.filter.colours, vmin=0, vmax=1)
-    figure.savefig(path, dpi=100, facecolor=PAPER)
+    figure.savefig(path, dpi=140, facecolor=PAPER)
     pyplot.close(figure)
 
 

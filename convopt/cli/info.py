@@ -135,7 +135,7 @@ def _writable(path: Path) -> bool:
     """Whether path is, or could be made, a folder this process may write to."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    return os.access(path, os.W_OK)
+    return path.is_dir() and os.access(path, os.W_OK)
 
 
 def _text(path: str | Path) -> str | None:
