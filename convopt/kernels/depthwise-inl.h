@@ -2,24 +2,24 @@
  *
  * A body computes ROWS x COLUMNS output pixels of one vector of channels, all in registers. It walks over the input
  * rows under them: a row's vectors are loaded once, and each weight loaded feeds COLUMNS multiply-adds. At the borders
- * and for the last channels the input is first copied to a small patch with zeros around it (`depthwise_patch`), and
- * the `careful` body, which computes the same, writes nothing beyond the lanes, rows and columns asked for. */
+ * and for the last channels the input is first copied to a small patch with zeros around it. A body that has more rows
+ * or columns than are left computes them all, and writes the surplus ones where the last wanted one goes afterwards. */
 
 /* Most input rows and columns under one body. */
 enum { PATCH_ROWS = 9, PATCH_COLUMNS = 14 };
 
-/* clamp(sum, lo, hi) of one pixel. */
-static ALWAYS_INLINE void depthwise_store(const int careful, REAL *to, vec sum, int count,
+/* clamp(sum, lo, hi) of one pixel; of its first `count` channels only, if `partial`. */
+static ALWAYS_INLINE void depthwise_store(const int partial, REAL *to, vec sum, int count,
                                           const convopt_epilogue *epilogue) {
     sum = clamp(sum, broadcast((REAL)epilogue->lo), broadcast((REAL)epilogue->hi));
-    if (careful && count < VL)
+    if (partial)
         store_first(to, sum, count);
     else
         store(to, sum);
 }
 
 /* `inputs` as in convopt_strip, but at the first window's first column: `pitch` from a column to the next. */
-static ALWAYS_INLINE void depthwise_body(const int careful, const int taps_h, const int taps_w, const int stride,
+static ALWAYS_INLINE void depthwise_body(const int partial, const int taps_h, const int taps_w, const int stride,
                                          const int rows, const int columns, const convopt_strip *strip, ptrdiff_t x,
                                          const REAL *const *inputs, ptrdiff_t pitch) {
     const REAL *weights = strip->weights, *bias = strip->bias;
@@ -39,12 +39,12 @@ static ALWAYS_INLINE void depthwise_body(const int careful, const int taps_h, co
             }
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        if (careful && r >= strip->rows) break;
-        REAL *out = (REAL *)strip->out + r * strip->out_row + x * strip->out_pixel;
-        UNROLL for (int c = 0; c < columns; c++)
-            if (!careful || x + c < strip->width)
-                depthwise_store(careful, out + c * strip->out_pixel, sum[r][c], strip->count, strip->epilogue);
+    const ptrdiff_t last_row = strip->rows - 1, last_column = strip->width - x - 1;
+    UNROLL for (int r = rows - 1; r >= 0; r--) {
+        REAL *out = (REAL *)strip->out + (r < last_row ? r : last_row) * strip->out_row + x * strip->out_pixel;
+        UNROLL for (int c = columns - 1; c >= 0; c--)
+            depthwise_store(partial, out + (c < last_column ? c : last_column) * strip->out_pixel, sum[r][c],
+                            strip->count, strip->epilogue);
     }
 }
 
@@ -75,46 +75,45 @@ static void depthwise_patch(int rows, int columns, const convopt_strip *strip, p
     }
 }
 
-/* Cover the strip with bodies; the last one is moved back rather than cut where there is room. */
-#define SPECIAL(NAME, TAPS, STRIDE, ROWS, COLUMNS)                                                                    \
-    static __attribute__((noinline)) void NAME##_careful(const convopt_strip *strip, ptrdiff_t x) {                   \
-        REAL patch[PATCH_ROWS][PATCH_COLUMNS * VL];                                                                   \
-        const REAL *inputs[PATCH_ROWS];                                                                               \
-        depthwise_patch(((ROWS)-1) * STRIDE + TAPS, ((COLUMNS)-1) * STRIDE + TAPS, strip, strip->column + x * STRIDE, \
-                        patch, inputs);                                                                               \
-        depthwise_body(1, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, VL);                                   \
-    }                                                                                                                 \
-    static void NAME(const convopt_strip *strip) {                                                                    \
-        const REAL *inputs[PATCH_ROWS];                                                                               \
-        const int whole = strip->count == VL && strip->rows == (ROWS) && strip->width >= (COLUMNS);                   \
-        for (ptrdiff_t x = 0; x < strip->width; x += (COLUMNS)) {                                                     \
-            if (x + (COLUMNS) > strip->width && strip->width > (COLUMNS)) x = strip->width - (COLUMNS);               \
-            const ptrdiff_t column = strip->column + x * STRIDE;                                                      \
-            if (whole && column >= 0 && column + ((COLUMNS)-1) * STRIDE + TAPS <= strip->columns) {                   \
-                depthwise_rows(((ROWS)-1) * STRIDE + TAPS, strip, column, inputs);                                    \
-                depthwise_body(0, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, strip->pitch);                 \
-            } else {                                                                                                  \
-                NAME##_careful(strip, x);                                                                             \
-            }                                                                                                         \
-        }                                                                                                             \
+/* Cover the strip with bodies; the last one is moved back where there is room. */
+#define SPECIAL(NAME, TAPS, STRIDE, ROWS, COLUMNS)                                                                  \
+    static __attribute__((noinline)) void NAME##_partial(const convopt_strip *strip, ptrdiff_t x,                   \
+                                                         const REAL *const *inputs) {                               \
+        depthwise_body(1, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, VL);                                 \
+    }                                                                                                               \
+    static void NAME(const convopt_strip *strip) {                                                                  \
+        enum { HIGH = ((ROWS)-1) * STRIDE + TAPS, WIDE = ((COLUMNS)-1) * STRIDE + TAPS };                           \
+        REAL patch[PATCH_ROWS][PATCH_COLUMNS * VL] __attribute__((aligned(VECTOR_BYTES)));                          \
+        const REAL *inputs[PATCH_ROWS];                                                                             \
+        for (ptrdiff_t x = 0; x < strip->width; x += (COLUMNS)) {                                                   \
+            if (x + (COLUMNS) > strip->width && strip->width > (COLUMNS)) x = strip->width - (COLUMNS);             \
+            const ptrdiff_t column = strip->column + x * STRIDE;                                                    \
+            const int inside = strip->count == VL && column >= 0 && column + WIDE <= strip->columns;                \
+            if (inside)                                                                                             \
+                depthwise_rows(HIGH, strip, column, inputs);                                                        \
+            else                                                                                                    \
+                depthwise_patch(HIGH, WIDE, strip, column, patch, inputs);                                          \
+            if (strip->count < VL)                                                                                  \
+                NAME##_partial(strip, x, inputs);                                                                   \
+            else                                                                                                    \
+                depthwise_body(0, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, inside ? strip->pitch : VL); \
+        }                                                                                                           \
     }
 
 /* Register tiles: ROWS*COLUMNS sums, the vectors of one input row, and a weight. */
 #if REGISTERS == 32
-enum { ROWS_3 = 4, ROWS_3_2 = 4, ROWS_5 = 3, ROWS_5_2 = 3, ROWS_7 = 2, COLUMNS_ANY = 8 };
-SPECIAL(depthwise_3, 3, 1, ROWS_3, 5)
-SPECIAL(depthwise_3_2, 3, 2, ROWS_3_2, 4)
-SPECIAL(depthwise_5, 5, 1, ROWS_5, 6)
-SPECIAL(depthwise_5_2, 5, 2, ROWS_5_2, 4)
-SPECIAL(depthwise_7, 7, 1, ROWS_7, 7)
+enum { ROWS_3 = 4, COLUMNS_3 = 5, ROWS_3_2 = 4, COLUMNS_3_2 = 4 };
+enum { ROWS_5 = 3, COLUMNS_5 = 6, ROWS_5_2 = 3, COLUMNS_5_2 = 4, ROWS_7 = 2, COLUMNS_7 = 7 };
 #else
-enum { ROWS_3 = 2, ROWS_3_2 = 2, ROWS_5 = 2, ROWS_5_2 = 2, ROWS_7 = 2, COLUMNS_ANY = 8 };
-SPECIAL(depthwise_3, 3, 1, ROWS_3, 4)
-SPECIAL(depthwise_3_2, 3, 2, ROWS_3_2, 3)
-SPECIAL(depthwise_5, 5, 1, ROWS_5, 3)
-SPECIAL(depthwise_5_2, 5, 2, ROWS_5_2, 3)
-SPECIAL(depthwise_7, 7, 1, ROWS_7, 3)
+enum { ROWS_3 = 2, COLUMNS_3 = 4, ROWS_3_2 = 2, COLUMNS_3_2 = 3 };
+enum { ROWS_5 = 2, COLUMNS_5 = 3, ROWS_5_2 = 2, COLUMNS_5_2 = 3, ROWS_7 = 2, COLUMNS_7 = 3 };
 #endif
+enum { COLUMNS_ANY = 8 };
+SPECIAL(depthwise_3, 3, 1, ROWS_3, COLUMNS_3)
+SPECIAL(depthwise_3_2, 3, 2, ROWS_3_2, COLUMNS_3_2)
+SPECIAL(depthwise_5, 5, 1, ROWS_5, COLUMNS_5)
+SPECIAL(depthwise_5_2, 5, 2, ROWS_5_2, COLUMNS_5_2)
+SPECIAL(depthwise_7, 7, 1, ROWS_7, COLUMNS_7)
 
 /* Any number of taps, any stride and dilation: one output row, every input vector loaded for every tap. */
 static ALWAYS_INLINE void depthwise_any(const int careful, const convopt_strip *strip, ptrdiff_t x) {
@@ -160,21 +159,23 @@ static void depthwise_general(const convopt_strip *strip) {
 }
 
 static const struct {
-    int taps, stride, rows;
+    int taps, stride, rows, columns;
     convopt_depthwise *body;
 } depthwise_bodies[] = {
-    {3, 1, ROWS_3, depthwise_3},     {3, 2, ROWS_3_2, depthwise_3_2}, {5, 1, ROWS_5, depthwise_5},
-    {5, 2, ROWS_5_2, depthwise_5_2}, {7, 1, ROWS_7, depthwise_7},
+    {3, 1, ROWS_3, COLUMNS_3, depthwise_3},     {3, 2, ROWS_3_2, COLUMNS_3_2, depthwise_3_2}, {5, 1, ROWS_5, COLUMNS_5, depthwise_5},
+    {5, 2, ROWS_5_2, COLUMNS_5_2, depthwise_5_2}, {7, 1, ROWS_7, COLUMNS_7, depthwise_7},
 };
 
 static convopt_depthwise *depthwise(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w,
-                                    int dilated, int *rows) {
+                                    int dilated, int *rows, int *columns) {
     const int count = sizeof depthwise_bodies / sizeof *depthwise_bodies;
     for (int i = 0; i < count && !dilated && taps_h == taps_w && stride_h == stride_w; i++)
         if (taps_h == depthwise_bodies[i].taps && stride_h == depthwise_bodies[i].stride) {
             *rows = depthwise_bodies[i].rows;
+            *columns = depthwise_bodies[i].columns;
             return depthwise_bodies[i].body;
         }
     *rows = 1;
+    *columns = COLUMNS_ANY;
     return depthwise_general;
 }
