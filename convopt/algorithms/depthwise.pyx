@@ -65,7 +65,7 @@ def work(shape, params, threads):
 
 cdef class Implementation(Convolver):
     cdef Depthwise *kernel
-    cdef int rows                        # output rows of a strip
+    cdef int rows, columns               # output pixels computed together
     cdef ptrdiff_t vl, blocks, strips    # channels of a vector, vectors of channels, strips of an image
     cdef ptrdiff_t input_rows            # under a strip
     cdef ptrdiff_t multiplier
@@ -73,7 +73,8 @@ cdef class Implementation(Convolver):
 
     def __init__(self, shape, dict params):
         cdef bint dilated = self.conv.dilation_h > 1 or self.conv.dilation_w > 1
-        self.kernel = self.kernels.depthwise(self.conv.r, self.conv.s, self.conv.stride_h, self.conv.stride_w, dilated, &self.rows)
+        self.kernel = self.kernels.depthwise(self.conv.r, self.conv.s, self.conv.stride_h, self.conv.stride_w, dilated, &self.rows,
+                                           &self.columns)
         self.vl = self.kernels.vl
         self.blocks = (self.conv.k + self.vl - 1) // self.vl
         self.strips = (self.conv.oh + self.rows - 1) // self.rows
@@ -118,10 +119,10 @@ cdef class Implementation(Convolver):
             self.run_strip(call, unit // self.blocks, block, end, <const void **>memory, memory + self.pointers_size())
             unit += end - block
 
-    cdef void run_strip(self, const Call *call, ptrdiff_t strip_index, ptrdiff_t block, ptrdiff_t end, const void **inputs,
+    cdef void run_strip(self, const Call *call, ptrdiff_t strip_index, ptrdiff_t begin, ptrdiff_t end, const void **inputs,
                         char *spread) noexcept nogil:
-        """Vectors of channels from `block` to `end` of one strip of output rows."""
-        cdef ptrdiff_t item = self.conv.itemsize, image = strip_index // self.strips, i, y
+        """Vectors of channels from `begin` to `end` of one strip of output rows."""
+        cdef ptrdiff_t item = self.conv.itemsize, image = strip_index // self.strips, i, y, block, first = 0
         cdef ptrdiff_t index = strip_index % self.strips, row = index * self.conv.oh // self.strips
         cdef ptrdiff_t tap_step = self.conv.dilation_h if self.rows == 1 else 1, row_bytes = self.conv.w * self.conv.c * item
         cdef const char *origin = call.x + image * self.conv.h * row_bytes
@@ -131,26 +132,33 @@ cdef class Implementation(Convolver):
         strip.inputs, strip.zeros = inputs, self.zeros.data
         strip.pitch = self.conv.c if self.multiplier == 1 else self.vl
         strip.column, strip.columns = -self.conv.pad_left, self.conv.w
-        strip.out_row, strip.out_pixel, strip.width = self.conv.ow * self.conv.k, self.conv.k, self.conv.ow
+        strip.out_row, strip.out_pixel = self.conv.ow * self.conv.k, self.conv.k
         strip.rows = <int>((index + 1) * self.conv.oh // self.strips - row)
         strip.epilogue = call.epilogue
-        for block in range(block, end):
-            for i in range(self.input_rows):
-                y = row * self.conv.stride_h - self.conv.pad_top + i * tap_step
-                if y < 0 or y >= self.conv.h:
-                    inputs[i] = strip.zeros
-                elif self.multiplier == 1:
-                    inputs[i] = origin + y * row_bytes + block * self.vl * item
-                else:
-                    inputs[i] = spread + i * self.conv.w * self.vl * item
-                    self.spread_row(origin + y * row_bytes, block, spread + i * self.conv.w * self.vl * item)
-            strip.count = <int>min(self.vl, self.conv.k - block * self.vl)
-            strip.weights = <const char *>self.packed.data + block * self.conv.r * self.conv.s * self.vl * item
-            strip.bias = NULL
-            if call.epilogue.bias != NULL:
-                strip.bias = <const char *>call.epilogue.bias + block * self.vl * item
-            strip.out = out + block * self.vl * item
-            self.kernel(&strip)
+        # Short strips: all vectors of channels of a few pixels in turn, so that memory is walked in order.
+        while first < self.conv.ow:
+            strip.width = self.conv.ow - first
+            if self.multiplier == 1 and strip.width >= 3 * self.columns:
+                strip.width = 2 * self.columns
+            strip.column = first * self.conv.stride_w - self.conv.pad_left
+            for block in range(begin, end):
+                for i in range(self.input_rows):
+                    y = row * self.conv.stride_h - self.conv.pad_top + i * tap_step
+                    if y < 0 or y >= self.conv.h:
+                        inputs[i] = strip.zeros
+                    elif self.multiplier == 1:
+                        inputs[i] = origin + y * row_bytes + block * self.vl * item
+                    else:
+                        inputs[i] = spread + i * self.conv.w * self.vl * item
+                        self.spread_row(origin + y * row_bytes, block, spread + i * self.conv.w * self.vl * item)
+                strip.count = <int>min(self.vl, self.conv.k - block * self.vl)
+                strip.weights = <const char *>self.packed.data + block * self.conv.r * self.conv.s * self.vl * item
+                strip.bias = NULL
+                if call.epilogue.bias != NULL:
+                    strip.bias = <const char *>call.epilogue.bias + block * self.vl * item
+                strip.out = out + (first * self.conv.k + block * self.vl) * item
+                self.kernel(&strip)
+            first += strip.width
 
     cdef void spread_row(self, const char *source, ptrdiff_t block, char *to) noexcept nogil:
         """The input row as output channels see it: lane l of a pixel is the input channel of output channel block*vl + l."""

@@ -168,10 +168,10 @@ typedef struct {
 
 typedef void convopt_depthwise(const convopt_strip *strip);
 
-/* The kernel for a problem, and the number of output rows that it computes together (fewer are allowed); `dilated` is
- * whether either dilation is more than 1. */
+/* The kernel for a problem, and how many output rows and columns it computes together: a strip has at most so many
+ * rows, and had better have a multiple of so many pixels. `dilated` is whether either dilation is more than 1. */
 typedef convopt_depthwise *convopt_depthwise_for(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h,
-                                                 ptrdiff_t stride_w, int dilated, int *rows);
+                                                 ptrdiff_t stride_w, int dilated, int *rows, int *columns);
 
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {

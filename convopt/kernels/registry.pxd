@@ -92,7 +92,8 @@ cdef extern from "kernels.h":
     ctypedef void Depthwise "convopt_depthwise"(const Strip *strip) noexcept nogil
 
     ctypedef Depthwise *DepthwiseFor "convopt_depthwise_for"(
-        ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows) noexcept nogil
+        ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows,
+        int *columns) noexcept nogil
 
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
