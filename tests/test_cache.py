@@ -369,5 +369,3 @@ def test_no_value_needs_pickle(folder):
         cache.put("a", object())
     cache.put("b", {"nested": [1, None, True]})
     assert json.loads(files(folder)[0].read_bytes().split(b"\n")[1].split(b" ", 3)[3]) == {"nested": [1, None, True]}
-
-
