@@ -110,7 +110,8 @@ def error_bound(algorithm, params, shape, x, filters, bias=None):
     """Largest acceptable |y - y64|, an array that broadcasts to the output.
 
     Sums in plain order have a bound for every element, max(8, 2 sqrt(Q)) u A with A = conv(|x|, |w|). Winograd and FFT
-    have none: Winograd's is relative to the largest A of the image, the FFT's to the norms of image and filter.
+    have none: Winograd's is relative to the largest A of the image, the FFT's to the norms of image and filter,
+    where small tiles with many channels round more in the sum over channels than in the transforms.
     """
     unit = UNIT[shape.dtype] * (2 if shape.dtype == "float64" else 1)  # the float64 reference rounds as well
     magnitude = reference.conv2d(np.abs(x), np.abs(filters), shape, None if bias is None else np.abs(bias))
@@ -118,7 +119,8 @@ def error_bound(algorithm, params, shape, x, filters, bias=None):
         scale = {4: 20.0, 6: 150.0, 8: 400.0}[params["t"]]
         return scale * unit * magnitude.max(axis=(1, 2, 3), keepdims=True)
     if algorithm == "fft":
-        return unit * (math.log2(params["nh"] * params["nw"]) * _norms(shape, x, filters) + magnitude)
+        passes = max(math.log2(params["nh"] * params["nw"]), math.sqrt(shape.group_c) / 2)
+        return unit * (passes * _norms(shape, x, filters) + magnitude)
     return max(8.0, 2.0 * math.sqrt(shape.depth)) * unit * magnitude
 
 

@@ -244,7 +244,7 @@ def test_expected_error_is_near_the_measured_one(algorithm):
             for params in parameter_sets(algorithm, shape):
                 y = case.run(case.prepared(algorithm, params))
                 error = np.abs(y - exact).max() / np.abs(exact).max()
-                assert error <= 5 * ALGORITHMS[algorithm].expected_error(shape, params), f"{layer_name} {params}: {error}"
+                assert error <= 10 * ALGORITHMS[algorithm].expected_error(shape, params), f"{layer_name} {params}: {error}"
 
 
 def test_reference_is_the_definition():

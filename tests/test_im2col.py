@@ -41,7 +41,9 @@ def shape_of(row, layout, dtype="float32"):
 def test_holds_the_direct_bound(isa, name, dtype, layout):
     shape = shape_of(SHAPES[name], layout, dtype)
     for i, params in enumerate(im2col.candidates(shape)):
-        check_direct_bound(im2col, shape, params, ["normal", "positive", "lognormal"][i % 3], [None, "relu", "relu6"][i % 3], threads=1 + i % 3)
+        check_direct_bound(
+            im2col, shape, params, ["normal", "positive", "lognormal"][i % 3], [None, "relu", "relu6"][i % 3], threads=1 + i % 3
+        )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
