@@ -11,6 +11,7 @@ import time
 import warnings
 
 import pytest
+
 from convopt.tuning import cache, machine
 
 

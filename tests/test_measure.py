@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from convopt.tuning import candidates, check, measure
-from convopt.tuning.candidates import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convopt.algorithms import reference
 from convopt.errors import WorkspaceError
 from convopt.shape import ConvShape
+from convopt.tuning import candidates, check, measure
+from convopt.tuning.candidates import Request
 
 SHAPE = ConvShape(2, 14, 14, 16, 24, 3, 3, pads=((1, 1), (1, 1)))
 REQUEST = Request(SHAPE, bias=True, activation="relu", threads=1, constant_filters=True)
@@ -272,7 +272,7 @@ def test_the_costs_of_measuring_grow_with_the_candidates():
 def test_speeds_are_plausible_and_quickly_measured():
     start = time.perf_counter()
     speeds = measure.speeds()
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 5
     assert 1e8 < speeds.peak < 1e12
     assert 1e8 < speeds.memory_all < 1e13
     assert 1e-7 < speeds.wake < 1e-3

@@ -1,9 +1,9 @@
 """Layer lists: the networks that come with convopt do the work they are known for, and bad lines are named."""
 
 import pytest
-from convopt.tuning import networks
 
 from convopt.errors import ShapeError
+from convopt.tuning import networks
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import time
 from dataclasses import replace
 
 import pytest
-from convopt.tuning import cache, cost_model, measure, planner, records
-from convopt.tuning.candidates import Candidate, Request
-from convopt.tuning.records import Record
 
 from convopt.algorithms import ALGORITHMS
 from convopt.algorithms.contract import Work
 from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
 from convopt.shape import ConvShape
+from convopt.tuning import cache, cost_model, measure, planner, records
+from convopt.tuning.candidates import Candidate, Request
+from convopt.tuning.records import Record
 
 SHAPE = ConvShape(1, 14, 14, 32, 64, 3, 3, pads=((1, 1), (1, 1)))
 REQUEST = Request(SHAPE, bias=False, activation=None, threads=1, constant_filters=True)
@@ -473,5 +473,13 @@ def test_speeds_survive_json_and_nonsense_is_refused():
     speeds = cost_model.TYPICAL["avx512"]
     assert cost_model.Speeds.from_json(speeds.to_json()) == speeds
     assert cost_model.Speeds.from_json(replace(speeds, slowness={"fft": 2.0}).to_json()).slowness == {"fft": 2.0}
-    for bad in (None, 1, {}, {**speeds.to_json(), "peak": "x"}, {**speeds.to_json(), "peak": 0}, {**speeds.to_json(), "more": 1}, {**speeds.to_json(), "slowness": {"fft": -1}}):
+    for bad in (
+        None,
+        1,
+        {},
+        {**speeds.to_json(), "peak": "x"},
+        {**speeds.to_json(), "peak": 0},
+        {**speeds.to_json(), "more": 1},
+        {**speeds.to_json(), "slowness": {"fft": -1}},
+    ):
         assert cost_model.Speeds.from_json(bad) is None

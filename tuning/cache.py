@@ -24,7 +24,6 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 import threading
 import time
 import warnings
@@ -56,7 +55,7 @@ def path() -> Path:
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
     if not os.path.isabs(base):  # a user without a home
-        return Path(tempfile.gettempdir(), f"convopt-{os.geteuid()}")
+        return Path(os.environ.get("TMPDIR", "/tmp"), f"convopt-{os.geteuid()}")
     return Path(base, "convopt")
 
 

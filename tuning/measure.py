@@ -12,9 +12,7 @@ import contextlib
 import gc
 import math
 import random
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import repeat
 from time import perf_counter
@@ -127,12 +125,12 @@ class Contestant:
     def record(self) -> Record:
         """What is known at the end."""
         times = self.times or [self.first]
-        quartiles = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [times[0]] * 3
+        low, high = np.quantile(times, [0.25, 0.75])
         return record_of(
             self.candidate,
-            seconds=float(f"{quartiles[0]:.4g}"),
+            seconds=float(f"{low:.4g}"),
             fastest=float(f"{min(times):.4g}"),
-            spread=float(f"{(quartiles[2] - quartiles[0]) / quartiles[0]:.3g}"),
+            spread=float(f"{high / low - 1:.3g}"),
             error=float(f"{self.error:.3g}"),
             samples=len(times),
         )
@@ -305,6 +303,8 @@ def _fastest_call(request: Request, candidate: Candidate, threads: int) -> float
 
 def _copy_speed(nbytes: int, threads: int) -> float:
     """Bytes per second, read plus written, of copies whose source and target together have `nbytes` per thread."""
+    from concurrent.futures import ThreadPoolExecutor  # takes long to import, and most processes never measure
+
     arrays = [(np.ones(nbytes // 2, np.uint8), np.ones(nbytes // 2, np.uint8)) for _ in range(threads)]
     repeats = max(1, (1 << 21) // nbytes)
 
