@@ -249,6 +249,15 @@ def test_later_candidates_of_a_beaten_algorithm_are_left_out(monkeypatch):
     assert all(record.seconds for record in measure.measure(REQUEST, list(others.values()), make=make))
 
 
+def test_a_first_time_far_behind_is_confirmed(monkeypatch):
+    clock = Clock(monkeypatch)
+    disturbed, slow = clock.contestant(1e-3, disturbed=(0, 1)), clock.contestant(3e-3)
+    for contestant in (disturbed, slow):
+        contestant.confirm(1e-3)
+    assert disturbed.first == pytest.approx(1e-3)
+    assert slow.first == pytest.approx(3e-3)
+
+
 def test_a_race_keeps_to_its_time(monkeypatch):
     clock = Clock(monkeypatch)
     contestants = [clock.contestant(seconds) for seconds in (1.0, 1.1)]
