@@ -5,6 +5,7 @@ import re
 from fractions import Fraction
 
 import pytest
+
 from convopt.kernels import cooktoom
 
 AXES = sorted({axis for form in cooktoom.FORMS for axis in (form[:2], form[2:])} | {(1, 1), (8, 6), (8, 4), (8, 2)})
@@ -24,8 +25,7 @@ def test_matrices_compute_the_convolution(tile, outputs):
     taps = tile - outputs + 1
     d, g = vector(tile, 1), vector(taps, 2)
     frequencies = [
-        u * v
-        for u, v in zip(product(cooktoom.filter_matrix(tile, taps), g), product(cooktoom.input_matrix(tile), d), strict=True)
+        u * v for u, v in zip(product(cooktoom.filter_matrix(tile, taps), g), product(cooktoom.input_matrix(tile), d), strict=True)
     ]
     expected = [sum(d[i + s] * g[s] for s in range(taps)) for i in range(outputs)]
     assert product(cooktoom.output_matrix(tile, outputs), frequencies) == expected

@@ -4,13 +4,14 @@ import ctypes
 
 import numpy as np
 import pytest
-from convopt.algorithms import direct, reference, winograd
-from convopt.algorithms.memory import Buffer
-from convopt.shape import ConvShape
 from guarded import guarded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from verify import UNIT, data, run
+
+from convopt.algorithms import direct, reference, winograd
+from convopt.algorithms.memory import Buffer
+from convopt.shape import ConvShape
 
 # Largest error in units of u max conv(|x|, |w|), and largest relative L2 error on data without wide spread, in units of u.
 BOUNDS = {4: (20, 16), 6: (150, 80)}

@@ -304,8 +304,8 @@ cdef class Implementation(Convolver):
     cdef void locate(self, ptrdiff_t begin, ptrdiff_t size, WinogradTile *tile) noexcept nogil:
         """Fill the table of the tiles begin .. begin + size; they are numbered image by image, row by row."""
         cdef ptrdiff_t column = begin % self.tile_columns, row = begin // self.tile_columns % self.tile_rows
-        cdef ptrdiff_t n = begin // self.tile_columns // self.tile_rows, i, y, x
-        for i in range(size):
+        cdef ptrdiff_t n = begin // self.tile_columns // self.tile_rows, _i, y, x
+        for _i in range(size):
             y = (<const ptrdiff_t *>self.tile_y.data)[row]
             x = (<const ptrdiff_t *>self.tile_x.data)[column]
             tile.output = ((n * self.conv.oh + y) * self.conv.ow + x) * self.conv.k

@@ -80,9 +80,9 @@ typedef struct {
     convopt_winograd_output *output;
 } convopt_winograd;
 
-/* u[(f*channels + c)*ldu + k] = (G_h w_c G_w^T)[f] for k < outputs, in double and rounded once; zero for k < ldu past
- * them. Filter element (r, s, c, k) is filters[r*ldr + s*lds + c*ldc + k]; g_h is t_h x taps, g_w likewise.
- * ldu <= nv_max * vl. */
+/* u[(f*channels + c)*ldu + k] = (G_h w_c G_w^T)[f] for k < outputs, in double and rounded once; zero from there to ldu,
+ * which is `outputs` rounded up to whole vectors. Filter element (r, s, c, k) is filters[r*ldr + s*lds + c*ldc + k];
+ * g_h is t_h x taps, g_w likewise. */
 typedef void convopt_winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w,
                                      ptrdiff_t channels, ptrdiff_t outputs, const void *filters, ptrdiff_t ldc,
                                      ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu);

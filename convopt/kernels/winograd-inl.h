@@ -46,10 +46,9 @@ static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const 
     }
 }
 
-static ALWAYS_INLINE void winograd_input(const int th, const int tw, ptrdiff_t count,
-                                         const convopt_winograd_tile *tile, ptrdiff_t channels, const REAL *x,
-                                         ptrdiff_t row_stride, ptrdiff_t column_stride, REAL *v, ptrdiff_t ldf,
-                                         ptrdiff_t ldv) {
+static ALWAYS_INLINE void winograd_input(const int th, const int tw, ptrdiff_t count, const convopt_winograd_tile *tile,
+                                         ptrdiff_t channels, const REAL *x, ptrdiff_t row_stride,
+                                         ptrdiff_t column_stride, REAL *v, ptrdiff_t ldf, ptrdiff_t ldv) {
     for (; count > 0; count--, tile++, v += ldv) {
         const REAL *from = x + tile->input;
         ptrdiff_t c = 0;
@@ -113,11 +112,11 @@ static ALWAYS_INLINE void winograd_output(const int th, const int mh, const int 
     }
 }
 
-#define INPUT(TH, TW)                                                                                                \
-    static void winograd_input_##TH##x##TW(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels,  \
-                                           const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v,    \
-                                           ptrdiff_t ldf, ptrdiff_t ldv) {                                           \
-        winograd_input(TH, TW, count, tiles, channels, x, row_stride, column_stride, v, ldf, ldv);                   \
+#define INPUT(TH, TW)                                                                                               \
+    static void winograd_input_##TH##x##TW(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels, \
+                                           const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v,   \
+                                           ptrdiff_t ldf, ptrdiff_t ldv) {                                          \
+        winograd_input(TH, TW, count, tiles, channels, x, row_stride, column_stride, v, ldf, ldv);                  \
     }
 WINOGRAD_INPUTS(INPUT)
 #undef INPUT
@@ -136,32 +135,37 @@ static const convopt_winograd winograd_forms[] = {
 #define FORM(TH, MH, TW, MW) {TH, MH, TW, MW, winograd_input_##TH##x##TW, winograd_output_##TH##_##MH##x##TW##_##MW},
     WINOGRAD_FORMS(FORM)
 #undef FORM
-    {0, 0, 0, 0, NULL, NULL},
+        {0, 0, 0, 0, NULL, NULL},
 };
 
-/* One input channel at a time, in double: sums over the vertical taps, then over the horizontal ones. */
+/* VL output channels in double. */
+typedef double vec_double __attribute__((vector_size(8 * VECTOR_BYTES / REAL_BYTES)));
+
+/* One input channel and one vector of output channels at a time: along the vertical taps, then along the others. */
 static void winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w, ptrdiff_t channels,
                             ptrdiff_t outputs, const void *filters, ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr,
                             void *u, ptrdiff_t ldu) {
-    enum { LANES = CONVOPT_MAX_NV * VL };
     const int th = form->t_h, tw = form->t_w, r = th - form->m_h + 1, s = tw - form->m_w + 1;
-    double half[MAX_TILE][LANES];
-    for (ptrdiff_t c = 0; c < channels; c++) {
-        const REAL *w = (const REAL *)filters + c * ldc;
-        for (int i = 0; i < th; i++) {
+    for (ptrdiff_t c = 0; c < channels; c++)
+        for (ptrdiff_t k = 0; k < outputs; k += VL) {
+            const REAL *w = (const REAL *)filters + c * ldc + k;
+            REAL *to = (REAL *)u + c * ldu + k;
+            const int lanes = outputs - k < VL ? (int)(outputs - k) : VL;
+            vec_double half[MAX_TILE][MAX_TILE]; /* t_h x s */
             for (int b = 0; b < s; b++) {
-                for (ptrdiff_t k = 0; k < outputs; k++) half[b][k] = 0;
+                vec_double tap[MAX_TILE];
                 for (int a = 0; a < r; a++)
-                    for (ptrdiff_t k = 0; k < outputs; k++)
-                        half[b][k] += g_h[i * r + a] * (double)w[a * ldr + b * lds + k];
+                    tap[a] = __builtin_convertvector(load_first(w + a * ldr + b * lds, lanes), vec_double);
+                for (int i = 0; i < th; i++) {
+                    half[i][b] = g_h[i * r] * tap[0];
+                    for (int a = 1; a < r; a++) half[i][b] += g_h[i * r + a] * tap[a];
+                }
             }
-            for (int j = 0; j < tw; j++) {
-                REAL *to = (REAL *)u + ((i * tw + j) * channels + c) * ldu;
-                double sum[LANES] = {0};
-                for (int b = 0; b < s; b++)
-                    for (ptrdiff_t k = 0; k < outputs; k++) sum[k] += g_w[j * s + b] * half[b][k];
-                for (ptrdiff_t k = 0; k < ldu; k++) to[k] = (REAL)sum[k];
-            }
+            for (int i = 0; i < th; i++)
+                for (int j = 0; j < tw; j++) {
+                    vec_double sum = g_w[j * s] * half[i][0];
+                    for (int b = 1; b < s; b++) sum += g_w[j * s + b] * half[i][b];
+                    store(to + (i * tw + j) * channels * ldu, __builtin_convertvector(sum, vec));
+                }
         }
-    }
 }
