@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -207,7 +207,7 @@ class Reference:
         return message
 
 
-def _send(stream: BinaryIO, header: dict[str, Any], *arrays: NDArray[Any]) -> None:
+def _send(stream: IO[bytes], header: dict[str, Any], *arrays: NDArray[Any]) -> None:
     """One line of JSON, which lists the arrays, then their bytes in C order."""
     listing = [{"shape": array.shape, "dtype": array.dtype.str} for array in arrays]
     stream.write(json.dumps({**header, "arrays": listing}).encode() + b"\n")
@@ -216,7 +216,7 @@ def _send(stream: BinaryIO, header: dict[str, Any], *arrays: NDArray[Any]) -> No
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]] | None:
+def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[NDArray[Any]]] | None:
     """The next message of `_send`; None at the end of the stream."""
     line = stream.readline()
     if not line:
@@ -230,7 +230,7 @@ def _receive(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]] | No
     return header, arrays
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer `Reference` until its end of the pipe closes."""
     try:
         import tensorflow as tf

@@ -117,7 +117,9 @@ def check(
         for case in cases:
             x, filters = case.arrays()
             expected = reference.conv2d(x.astype("f8"), filters.astype("f8"), case.strides, case.padding, case.data_format, case.dilations)
-            names = convopt.algorithms(*_problem(case), dtype=case.dtype)
+            names = convopt.algorithms(
+                case.input_shape, case.filters_shape, case.strides, case.padding, case.data_format, case.dilations, case.dtype
+            )
             for algorithm in ("auto", *names):
                 tally = tallies.setdefault((case.kind, algorithm), Tally(case.kind, algorithm))
                 error, complaint = compare(case, algorithm, expected)
@@ -142,17 +144,13 @@ def compare(case: Case, algorithm: str, expected: np.ndarray[Any, Any]) -> tuple
     x, filters = case.arrays()
     try:
         y = convopt.conv2d(x, filters, case.strides, case.padding, case.data_format, case.dilations, algorithm=algorithm, tune="estimate")
-    except ConvoptError as error:
-        return math.inf, f"{type(error).__name__}: {error}"
+    except ConvoptError as refusal:
+        return math.inf, f"{type(refusal).__name__}: {refusal}"
     if y.shape != expected.shape or y.dtype != case.dtype:
         return math.inf, f"result is {y.dtype} of shape {y.shape}; tf.nn.conv2d gives shape {expected.shape}"
     error = float(np.max(np.abs(y - expected)) / np.max(np.abs(expected)))
     limit = LIMITS[case.dtype]
     return error, "" if error <= limit else f"error {error:.2g}; the limit is {limit:g}"
-
-
-def _problem(case: Case) -> tuple[Any, ...]:
-    return case.input_shape, case.filters_shape, case.strides, case.padding, case.data_format, case.dilations
 
 
 def _show(tallies: dict[tuple[str, str], Tally], mismatches: list[dict[str, Any]], count: int, version: str) -> None:

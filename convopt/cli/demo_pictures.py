@@ -50,7 +50,7 @@ def photographs() -> tuple[list[str], Array]:
     """Names and the two photographs that ship with scikit-learn: N x H x W x 3, from 0 to 1."""
     samples = need("sklearn.datasets", "demo").load_sample_images()
     names = [Path(name).stem for name in samples.filenames]
-    return names, np.stack(samples.images).astype(np.float32) / 255
+    return names, np.stack(samples.images).astype(np.float32) / np.float32(255)
 
 
 def filters() -> list[Filter]:
@@ -103,7 +103,7 @@ def _maps(*kernels: NDArray[Any]) -> Array:
 def _gaussian(size: int, sigma: float) -> NDArray[np.float64]:
     line = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
     kernel = np.outer(line, line)
-    return kernel / kernel.sum()
+    return np.asarray(kernel / kernel.sum())
 
 
 def _streak(size: int, degrees: float) -> NDArray[np.float64]:
@@ -117,11 +117,11 @@ def _streak(size: int, degrees: float) -> NDArray[np.float64]:
 
 def _stretch(y: Array) -> Array:
     """0 to 1, the brightest half per cent being cut off, per picture."""
-    return np.clip(y / np.percentile(y, 99.5), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(y / np.percentile(y, 99.5), 0, 1), np.float32)
 
 
 def _as_colours(y: Array) -> Array:
-    return np.clip(y, 0, 1)
+    return np.asarray(np.clip(y, 0, 1), np.float32)
 
 
 def save_sheet(path: Path, names: list[str], photos: Array, results: list[FilteredPictures]) -> None:
