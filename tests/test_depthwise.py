@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from convopt.algorithms import depthwise
-from convopt.shape import ConvShape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from verify import check_direct_bound, run
+
+from convopt.algorithms import depthwise
+from convopt.shape import ConvShape
 
 # input N, H, W, C; filters R, S; multiplier; strides, padding, dilations
 SHAPES = {

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from convopt.algorithms import im2col
-from convopt.shape import ConvShape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from verify import check_direct_bound, run
+
+from convopt.algorithms import im2col
+from convopt.shape import ConvShape
 
 LAYOUTS = ("NHWC", "NCHW")
 # input H, W, C; filters R, S, C/groups, K; strides, padding, dilations; batch
@@ -41,9 +42,8 @@ def shape_of(row, layout, dtype="float32"):
 def test_holds_the_direct_bound(isa, name, dtype, layout):
     shape = shape_of(SHAPES[name], layout, dtype)
     for i, params in enumerate(im2col.candidates(shape)):
-        check_direct_bound(
-            im2col, shape, params, ["normal", "positive", "lognormal"][i % 3], [None, "relu", "relu6"][i % 3], threads=1 + i % 3
-        )
+        kind = ["normal", "positive", "lognormal"][i % 3]
+        check_direct_bound(im2col, shape, params, kind, [None, "relu", "relu6"][i % 3], threads=1 + i % 3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

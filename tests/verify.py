@@ -1,9 +1,10 @@
 """Running one algorithm on one shape in a hostile surrounding, and holding the result to its bound."""
 
 import numpy as np
+from guarded import guarded
+
 from convopt.algorithms import reference
 from convopt.algorithms.memory import Buffer
-from guarded import guarded
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 LIMITS = {None: (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}

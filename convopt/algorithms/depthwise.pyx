@@ -27,6 +27,7 @@ SPREADS_NONFINITE = False
 
 cdef enum:
     CACHE_LINE = 64
+    MAX_LANES = 16  # elements of the widest vector
 
 
 def why_not(shape):
@@ -53,7 +54,8 @@ def work(shape, params, threads):
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
     special = (shape.r, shape.s) in ((3, 3), (5, 5), (7, 7)) and shape.dilations == (1, 1) and shape.strides in ((1, 1), (2, 2))
-    spread = 0 if shape.k == shape.c else inputs * padded_k
+    # Strips overlap, so a row is spread out about once per tap row.
+    spread = 0 if shape.k == shape.c else inputs * padded_k * max(1, shape.r // shape.strides[0])
     return Work(
         gemm_flops=2.0 * pixels * padded_k * shape.depth,
         gemm_efficiency=0.6 if special else 0.4,
@@ -73,8 +75,8 @@ cdef class Implementation(Convolver):
 
     def __init__(self, shape, dict params):
         cdef bint dilated = self.conv.dilation_h > 1 or self.conv.dilation_w > 1
-        self.kernel = self.kernels.depthwise(self.conv.r, self.conv.s, self.conv.stride_h, self.conv.stride_w, dilated, &self.rows,
-                                           &self.columns)
+        self.kernel = self.kernels.depthwise(
+            self.conv.r, self.conv.s, self.conv.stride_h, self.conv.stride_w, dilated, &self.rows, &self.columns)
         self.vl = self.kernels.vl
         self.blocks = (self.conv.k + self.vl - 1) // self.vl
         self.strips = (self.conv.oh + self.rows - 1) // self.rows
@@ -162,13 +164,16 @@ cdef class Implementation(Convolver):
 
     cdef void spread_row(self, const char *source, ptrdiff_t block, char *to) noexcept nogil:
         """The input row as output channels see it: lane l of a pixel is the input channel of output channel block*vl + l."""
-        cdef ptrdiff_t column, lane, count = min(self.vl, self.conv.k - block * self.vl), channel
-        for column in range(self.conv.w):
-            for lane in range(count):
-                channel = (block * self.vl + lane) // self.multiplier
-                if self.conv.itemsize == 4:
-                    (<uint32_t *>to)[lane] = (<const uint32_t *>source)[channel]
-                else:
-                    (<uint64_t *>to)[lane] = (<const uint64_t *>source)[channel]
+        cdef ptrdiff_t lane, count = min(self.vl, self.conv.k - block * self.vl)
+        cdef ptrdiff_t channel[MAX_LANES]
+        for lane in range(count):
+            channel[lane] = (block * self.vl + lane) // self.multiplier
+        for _column in range(self.conv.w):
+            if self.conv.itemsize == 4:
+                for lane in range(count):
+                    (<uint32_t *>to)[lane] = (<const uint32_t *>source)[channel[lane]]
+            else:
+                for lane in range(count):
+                    (<uint64_t *>to)[lane] = (<const uint64_t *>source)[channel[lane]]
             source += self.conv.c * self.conv.itemsize
             to += self.vl * self.conv.itemsize

@@ -118,7 +118,8 @@ cdef class Implementation(Convolver):
         extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
         if self.conv.nchw:
             self.columns = (self.conv.group_k + self.mr - 1) // self.mr
-            most = max(<ptrdiff_t>(4 * self.nr), BLOCK_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item))
+            most = BLOCK_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item)
+            most = max(<ptrdiff_t>(4 * self.nr), most)
         else:
             self.columns = (self.conv.group_k + self.nr - 1) // self.nr
             most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (self.pitch * item))
@@ -127,7 +128,8 @@ cdef class Implementation(Convolver):
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
         self.segments = (ow + most - 1) // most
         self.block_rows = 1 if self.segments > 1 else min(max(<ptrdiff_t>1, self.conv.oh), most // ow)
-        self.band_width = ((ow + self.segments - 1) // self.segments - 1) * self.conv.stride_w + (self.conv.s - 1) * self.conv.dilation_w + 1
+        self.band_width = ((ow + self.segments - 1) // self.segments - 1) * self.conv.stride_w
+        self.band_width += (self.conv.s - 1) * self.conv.dilation_w + 1
         self.every_row = self.block_rows * self.conv.r < (self.block_rows - 1) * self.conv.stride_h + extent_h
         self.band_rows = self.block_rows * self.conv.r if self.every_row else (self.block_rows - 1) * self.conv.stride_h + extent_h
 
@@ -265,7 +267,8 @@ cdef class Implementation(Convolver):
 
     cdef void copy_row_nhwc(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil:
         """Columns x0 to x0 + band_width of an input row, zero outside the image."""
-        cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), last = max(min(self.band_width, self.conv.w - x0), first), column
+        cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), column
+        cdef ptrdiff_t last = max(min(self.band_width, self.conv.w - x0), first)
         cdef ptrdiff_t pixel = self.conv.group_c * self.conv.itemsize, distance = self.conv.c * self.conv.itemsize
         memset(to, 0, first * pixel)
         if self.conv.groups == 1:
@@ -343,7 +346,7 @@ cdef class Implementation(Convolver):
                             ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:
         """Gather the block's pixels, panel by panel, and multiply the group's filters with each."""
         cdef ptrdiff_t c, r, s, reach, runs, begin, end, first, width, pixels = block.rows * block.width
-        cdef ptrdiff_t panels_ = (pixels + self.nr - 1) // self.nr, index
+        cdef ptrdiff_t count = (pixels + self.nr - 1) // self.nr, index
         cdef ptrdiff_t *tap = offsets
         cdef ptrdiff_t *run = offsets + self.depth
         cdef ptrdiff_t *length = run + self.nr
@@ -355,7 +358,7 @@ cdef class Implementation(Convolver):
                     if self.conv.stride_w > 1:
                         tap[0] += reach % self.conv.stride_w * band.phase
                     tap += 1
-        for index in range(panels_):
+        for index in range(count):
             begin = index * self.nr
             end = min(begin + self.nr, pixels)
             runs = 0

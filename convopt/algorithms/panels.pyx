@@ -32,7 +32,7 @@ def _loads(mr, nv):
 
 cdef void pack_panels(const Conv *conv, int vl, int nr, const char *filters, char *to) noexcept nogil:
     """HWIO filters as [group][panel][tap][channel][nr], the last panel as wide as whole vectors need, its padding zero."""
-    cdef ptrdiff_t depth = conv.r * conv.s * conv.group_c, item = conv.itemsize, group, row, first, width, wide
+    cdef ptrdiff_t depth = conv.r * conv.s * conv.group_c, item = conv.itemsize, group, first, width, wide
     cdef const char *source
     for group in range(conv.groups):
         first = 0
@@ -40,7 +40,7 @@ cdef void pack_panels(const Conv *conv, int vl, int nr, const char *filters, cha
             width = min(<ptrdiff_t>nr, conv.group_k - first)
             wide = whole(width, vl)
             source = filters + (group * conv.group_k + first) * item
-            for row in range(depth):
+            for _row in range(depth):
                 memcpy(to, source, width * item)
                 memset(to + width * item, 0, (wide - width) * item)
                 to += wide * item

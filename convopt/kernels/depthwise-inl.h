@@ -25,8 +25,7 @@ static ALWAYS_INLINE void depthwise_body(const int partial, const int taps_h, co
     const REAL *weights = strip->weights, *bias = strip->bias;
     vec sum[CONVOPT_STRIP_ROWS][CONVOPT_STRIP_COLUMNS];
     const vec start = bias ? load(bias) : broadcast(0);
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
     UNROLL for (int i = 0; i < (rows - 1) * stride + taps_h; i++) {
         vec in[PATCH_COLUMNS];
         UNROLL for (int j = 0; j < (columns - 1) * stride + taps_w; j++) in[j] = load(inputs[i] + j * pitch);
@@ -68,7 +67,8 @@ static void depthwise_patch(int rows, int columns, const convopt_strip *strip, p
             const ptrdiff_t at = column + j;
             vec v = zero;
             if (!outside && at >= 0 && at < strip->columns)
-                v = strip->count == VL ? load(row + at * strip->pitch) : load_first(row + at * strip->pitch, strip->count);
+                v = strip->count == VL ? load(row + at * strip->pitch)
+                                       : load_first(row + at * strip->pitch, strip->count);
             store(patch[i] + j * VL, v);
         }
         inputs[i] = patch[i];
@@ -82,7 +82,7 @@ static void depthwise_patch(int rows, int columns, const convopt_strip *strip, p
         depthwise_body(1, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, VL);                                 \
     }                                                                                                               \
     static void NAME(const convopt_strip *strip) {                                                                  \
-        enum { HIGH = ((ROWS)-1) * STRIDE + TAPS, WIDE = ((COLUMNS)-1) * STRIDE + TAPS };                           \
+        enum { HIGH = ((ROWS) - 1) * STRIDE + TAPS, WIDE = ((COLUMNS) - 1) * STRIDE + TAPS };                       \
         REAL patch[PATCH_ROWS][PATCH_COLUMNS * VL] __attribute__((aligned(VECTOR_BYTES)));                          \
         const REAL *inputs[PATCH_ROWS];                                                                             \
         for (ptrdiff_t x = 0; x < strip->width; x += (COLUMNS)) {                                                   \
@@ -141,9 +141,8 @@ static ALWAYS_INLINE void depthwise_any(const int careful, const convopt_strip *
         }
     }
     REAL *out = (REAL *)strip->out + x * strip->out_pixel;
-    UNROLL for (int c = 0; c < COLUMNS_ANY; c++)
-        if (!careful || x + c < strip->width)
-            depthwise_store(careful, out + c * strip->out_pixel, sum[c], strip->count, strip->epilogue);
+    UNROLL for (int c = 0; c < COLUMNS_ANY; c++) if (!careful || x + c < strip->width)
+        depthwise_store(careful, out + c * strip->out_pixel, sum[c], strip->count, strip->epilogue);
 }
 
 static void depthwise_general(const convopt_strip *strip) {
@@ -162,8 +161,9 @@ static const struct {
     int taps, stride, rows, columns;
     convopt_depthwise *body;
 } depthwise_bodies[] = {
-    {3, 1, ROWS_3, COLUMNS_3, depthwise_3},     {3, 2, ROWS_3_2, COLUMNS_3_2, depthwise_3_2}, {5, 1, ROWS_5, COLUMNS_5, depthwise_5},
-    {5, 2, ROWS_5_2, COLUMNS_5_2, depthwise_5_2}, {7, 1, ROWS_7, COLUMNS_7, depthwise_7},
+    {3, 1, ROWS_3, COLUMNS_3, depthwise_3}, {3, 2, ROWS_3_2, COLUMNS_3_2, depthwise_3_2},
+    {5, 1, ROWS_5, COLUMNS_5, depthwise_5}, {5, 2, ROWS_5_2, COLUMNS_5_2, depthwise_5_2},
+    {7, 1, ROWS_7, COLUMNS_7, depthwise_7},
 };
 
 static convopt_depthwise *depthwise(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w,

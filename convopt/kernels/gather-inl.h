@@ -7,12 +7,12 @@ enum { LOOP = 0 }; /* as a number of chunks: as many as the run needs */
 
 static ALWAYS_INLINE void copy_chunk(const int bytes, char *to, const char *from) {
     typedef char chunk16 __attribute__((vector_size(16), aligned(1), may_alias));
-    UNROLL for (int i = 0; i < bytes; i += 16) *(chunk16 *)(to + i) = *(const chunk16 *)(from + i);
+    UNROLL for (int i = 0; i < bytes; i += 16) * (chunk16 *)(to + i) = *(const chunk16 *)(from + i);
 }
 
 static ALWAYS_INLINE void gather_chunks(const int bytes, const int chunks, ptrdiff_t rows, const ptrdiff_t *row,
-                                        ptrdiff_t runs, const ptrdiff_t *run, const ptrdiff_t *length,
-                                        const REAL *from, REAL *to, ptrdiff_t ldt) {
+                                        ptrdiff_t runs, const ptrdiff_t *run, const ptrdiff_t *length, const REAL *from,
+                                        REAL *to, ptrdiff_t ldt) {
     for (ptrdiff_t i = 0; i < rows; i++, to += ldt) {
         const REAL *source = from + row[i];
         REAL *target = to;
