@@ -57,10 +57,10 @@ typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs
 
 /* Where one tile lies, and which of its pixels exist. */
 typedef struct {
-    ptrdiff_t input;                               /* from x to input pixel (0, 0), which itself may not exist */
-    ptrdiff_t output;                              /* from out to output pixel (0, 0) */
+    ptrdiff_t input;                                  /* from x to input pixel (0, 0), which itself may not exist */
+    ptrdiff_t output;                                 /* from out to output pixel (0, 0) */
     int row_first, row_end, column_first, column_end; /* input pixels that exist; the others are padding, zero */
-    int rows, columns;                             /* output pixels that exist: 1 .. m_h, 1 .. m_w */
+    int rows, columns;                                /* output pixels that exist: 1 .. m_h, 1 .. m_w */
 } convopt_winograd_tile;
 
 /* v[f*ldf + i*ldv + c] for each tile i < count; c runs to whole vectors, those past `channels` come out as zero. */
