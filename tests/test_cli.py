@@ -180,7 +180,14 @@ def test_check_compares_for_real():
     assert "UnsupportedError" in check_module.compare(case, "nonsense", wrong)[1]
 
 
-def test_demo_quick_saves_pictures(cli, tmp_path):
+@pytest.fixture(scope="module")
+def demo_cache(tmp_path_factory):
+    """One tuning cache for all demos: measuring is another test's subject."""
+    return str(tmp_path_factory.mktemp("demo-cache"))
+
+
+def test_demo_quick_saves_pictures(cli, tmp_path, monkeypatch, demo_cache):
+    monkeypatch.setenv("CONVOPT_CACHE_DIR", demo_cache)
     result = cli("demo", "--quick", "--output", tmp_path / "out" / "pictures", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
@@ -200,8 +207,8 @@ def test_demo_refuses_an_impossible_folder(cli, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_tensorflow")
-def test_demo_agrees_with_keras(tmp_path):
-    environment = {**os.environ, "CONVOPT_CACHE_DIR": str(tmp_path / "cache")}
+def test_demo_agrees_with_keras(tmp_path, demo_cache):
+    environment = {**os.environ, "CONVOPT_CACHE_DIR": demo_cache}
     done = subprocess.run([*CONVOPT, "demo", "--output", tmp_path, "--json"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     digits = json.loads(done.stdout)["digits"]
