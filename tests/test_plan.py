@@ -17,9 +17,14 @@ from convopt import ConvPlan, DTypeError, ShapeError, WorkspaceError
 from convopt.algorithms import ALGORITHMS, native_shape, parallel, reference
 from convopt.shape import ConvShape
 
-# Enough work for every thread, for every algorithm: 3x3, stride 1.
+# Enough work for every thread, one of them for every algorithm.
 SHAPE = ConvShape(2, 24, 22, 24, 40, 3, 3, pads=((1, 1), (1, 1)))
-RNG = np.random.default_rng(0)
+DEPTHWISE = ConvShape(2, 48, 44, 96, 96, 3, 3, pads=((1, 1), (1, 1)), groups=96)
+
+
+def shape_for(algorithm):
+    """Whichever of the shapes the algorithm serves."""
+    return next(shape for shape in (SHAPE, DEPTHWISE) if ALGORITHMS[algorithm].why_not(native_shape(ALGORITHMS[algorithm], shape)) is None)
 
 
 def arrays(shape=SHAPE, kind="normal", seed=0):
@@ -41,13 +46,15 @@ X, W = arrays()
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_update_filters(algorithm):
-    p = plan_of(algorithm, W)
-    first = p(X)
-    other = W[::-1] * 2
+    shape = shape_for(algorithm)
+    x, w = arrays(shape)
+    p = plan_of(algorithm, w, shape)
+    first = p(x)
+    other = w[::-1] * 2
     p.update_filters(other)
-    np.testing.assert_array_equal(p(X), plan_of(algorithm, other)(X))
-    p.update_filters(W)
-    np.testing.assert_array_equal(p(X), first)
+    np.testing.assert_array_equal(p(x), plan_of(algorithm, other, shape)(x))
+    p.update_filters(w)
+    np.testing.assert_array_equal(p(x), first)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +127,14 @@ def test_other_inputs_are_refused(x, kind, words):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_eight_threads_at_once_equal_serial_bitwise(algorithm, threads):
-    p = plan_of(algorithm, W, threads=threads, bias=RNG.standard_normal(40).astype(np.float32), activation="relu")
-    inputs = [data("normal", X.shape, np.random.default_rng(i), np.float32) for i in range(8)]
+    shape = shape_for(algorithm)
+    p = plan_of(algorithm, arrays(shape)[1], shape, threads=threads, bias=np.linspace(-3, 3, shape.k, dtype=np.float32), activation="relu")
+    inputs = [arrays(shape, seed=i)[0] for i in range(8)]
     serial = [p(x) for x in inputs]
     start = threading.Barrier(8)
 
     def work(i):
-        out = np.full(SHAPE.output_shape, np.nan, np.float32)
+        out = np.full(shape.output_shape, np.nan, np.float32)
         start.wait(30)
         for round_ in range(6):
             out[...] = np.nan
@@ -209,9 +217,11 @@ COUNT_TASKS = """
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize(("threads", "started"), [(1, 0), (2, 1), (3, 2)])
 def test_threads_is_obeyed(algorithm, threads, started):
+    shape = shape_for(algorithm)
     code = (
         COUNT_TASKS
         + f"""
+    x, w = np.ones({shape.input_shape}, np.float32), np.ones({shape.filters_shape}, np.float32)
     convopt.conv2d(x, w, padding="SAME", algorithm={algorithm!r}, threads={threads}, tune="estimate")
     print(tasks() - before)
     convopt.plan(x.shape, w, padding="SAME", algorithm={algorithm!r}, threads={threads}, tune="estimate")(x)
@@ -308,17 +318,19 @@ def test_affinity_limits_the_default():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_small_problems_use_fewer_threads(algorithm):
-    shape = ConvShape(1, 6, 6, 4, 4, 3, 3)
+    shape = ConvShape(1, 6, 6, 4, 4, 3, 3, groups=4 if shape_for(algorithm) is DEPTHWISE else 1)
     assert plan_of(algorithm, arrays(shape)[1], shape, threads=4).threads == 1
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_same_plan_and_threads_same_bits(algorithm):
+    shape = shape_for(algorithm)
+    x, w = arrays(shape)
     for threads in (1, 2, 3, 5):
-        plans = [plan_of(algorithm, W, threads=threads) for _ in range(2)]
-        first = plans[0](X)
+        plans = [plan_of(algorithm, w, shape, threads=threads) for _ in range(2)]
+        first = plans[0](x)
         for p in (*plans, *plans):
-            np.testing.assert_array_equal(p(X), first)
+            np.testing.assert_array_equal(p(x), first)
 
 
 # Forks.
@@ -382,17 +394,18 @@ def test_an_interrupt_is_a_keyboard_interrupt():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_attributes(algorithm):
-    p = plan_of(algorithm, W, threads=2)
-    assert p.shape == SHAPE
+    shape = shape_for(algorithm)
+    p = plan_of(algorithm, arrays(shape)[1], shape, threads=2)
+    assert p.shape == shape
     assert p.algorithm == algorithm
-    assert p.params in ALGORITHMS[algorithm].candidates(native_shape(ALGORITHMS[algorithm], SHAPE))
+    assert p.params in ALGORITHMS[algorithm].candidates(native_shape(ALGORITHMS[algorithm], shape))
     assert 1 <= p.threads <= 2
     assert p.workspace_bytes >= 0
-    assert p.packed_bytes >= W.nbytes
+    assert p.packed_bytes >= np.prod(shape.filters_shape) * shape.itemsize
     assert p.measured_error is None or 0 <= p.measured_error < 1e-4
     assert algorithm in p.explain()
     assert algorithm in repr(p)
-    assert SHAPE.key() in repr(p)
+    assert shape.key() in repr(p)
     for name in ("shape", "algorithm", "params", "threads", "workspace_bytes", "packed_bytes", "measured_error"):
         with pytest.raises(AttributeError):
             setattr(p, name, None)
