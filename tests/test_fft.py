@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from convopt.algorithms import fft, reference
 from convopt.algorithms.memory import Buffer
 from convopt.kernels import registry
 from convopt.kernels.fourier import LENGTHS
 from convopt.shape import ConvShape
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 DATA = ("zero-mean", "positive", "log-normal")
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}

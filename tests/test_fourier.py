@@ -4,6 +4,7 @@ import cmath
 
 import numpy as np
 import pytest
+
 from convopt.kernels import fourier
 
 

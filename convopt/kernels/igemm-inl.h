@@ -53,23 +53,23 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
 
 static const int tile_mr[CONVOPT_MAX_NV + 1] = TILE_MR;
 
-/* Tiles taller than the ISA's registers hold are compiled away. */
-#define TILE(MR)                                                                               \
-    case MR:                                                                                   \
-        if (MR <= tile_mr[NV] && NV <= NV_MAX)                                                 \
-            igemm_tile(MR, NV, nr, taps, depth, rows, b, ldb, out, ldo, accumulate, epilogue); \
+/* One function per width, a case per height; tiles taller than the ISA's registers hold are compiled away. */
+/* clang-format off */
+#define TILE(MR)                                                                                   \
+    case MR:                                                                                       \
+        if (MR <= tile_mr[NV] && NV <= NV_MAX)                                                     \
+            igemm_tile(MR, NV, nr, taps, depth, rows, b, ldb, out, ldo, accumulate, epilogue);     \
         return;
-#define TILES(NAME)                                                                                               \
-    static __attribute__((noinline)) void NAME(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth,                   \
-                                               const REAL *const *rows, const REAL *b, ptrdiff_t ldb, REAL *out,  \
-                                               ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) { \
-        switch (mr) {                                                                                             \
-            TILE(1)                                                                                               \
-            TILE(2)                                                                                               \
-            TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)  \
-                TILE(15) TILE(16)                                                                                 \
-        }                                                                                                         \
+#define TILES(NAME)                                                                                \
+    static __attribute__((noinline)) void NAME(                                                    \
+        int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const REAL *const *rows, const REAL *b,   \
+        ptrdiff_t ldb, REAL *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) { \
+        switch (mr) {                                                                              \
+            TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)                        \
+            TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16)                 \
+        }                                                                                          \
     }
+/* clang-format on */
 #define NV 1
 TILES(igemm_1)
 #undef NV
