@@ -20,6 +20,8 @@ SMALL_BYTES = 1 << 20
 COLUMN_BYTES = 1 << 20
 #: A batch smaller than this reads the filter spectra too often.
 BATCH_PAIRS = 8
+#: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
+POINTS_MIN = 16
 #: Parameter sets worth measuring.
 CANDIDATES = 6
 
@@ -162,19 +164,19 @@ def tilings(shape: ConvShape, vl: int) -> list[Tiling]:
         _lengths(shape.h, shape.oh, shape.r, shape.pads[0][0]),
         _lengths(shape.w, shape.ow, shape.s, shape.pads[1][0]),
     ]
-    cuts = [tiling(shape, nh, nw) for nh in sizes[0] for nw in sizes[1] if nh * nw > 1]
+    cuts = [tiling(shape, nh, nw) for nh in sizes[0] for nw in sizes[1] if nh * nw >= POINTS_MIN]
     ranked = sorted((cut for cut in cuts if cut), key=lambda cut: estimate(cut, vl))
     return ranked[:CANDIDATES]
 
 
 def _lengths(size: int, out: int, kernel: int, pad: int) -> list[int]:
-    """Transform lengths for an axis: all that fit, up to the first that needs one tile only."""
+    """Transform lengths for an axis: all that fit, up to the first of some size that needs one tile only."""
     lengths = []
     for n in LENGTHS:
         cut = Axis.cut(n, size, out, kernel, pad)
         if cut is not None and (n > 1 or kernel == 1):
             lengths.append(n)
-            if cut.count == 1 and n > 1:
+            if cut.count == 1 and n >= POINTS_MIN:
                 break
     return lengths
 

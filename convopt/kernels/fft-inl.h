@@ -168,29 +168,43 @@ static void fft_store_tiles(const convopt_fft_window *windows, const void *from_
 /* Pairs of tiles per register tile: three accumulators each, three vectors of the filter and a broadcast. */
 enum { PAIRS_MAX = NV_MAX == 4 ? 8 : NV_MAX == 3 ? 4 : 3 };
 
+/* Channels summed in one go, a multiple of VL. All-positive data gather in frequency 0, and its error, the largest of
+ * all, reaches every output of the tile: sums of partial sums keep it from growing with the number of channels. */
+enum { PARTIAL_SUM = 64 };
+
 /* A complex product in three real ones: with s = zr + zi, (zr + i zi)(wr + i wi) = (s wr - zi (wr + wi)) + i (s wr + zr
  * (wi - wr)). The conjugate filter serves the mirrored frequency: z conj(w) = conj(conj(z) w), which only changes
  * signs. */
 static ALWAYS_INLINE void product_tile(const int pairs, const int conjugate, ptrdiff_t depth, const REAL *z,
                                        ptrdiff_t ldz, const REAL *sums, ptrdiff_t lds, const REAL *h, REAL *out,
                                        ptrdiff_t ldo) {
-    vec first[PAIRS_MAX], second[PAIRS_MAX], third[PAIRS_MAX];
-    UNROLL for (int p = 0; p < pairs; p++) first[p] = second[p] = third[p] = (vec){0};
-    for (ptrdiff_t block = 0; block < depth; block += VL, z += POINT, sums += VL) {
-        const int channels = depth - block < VL ? (int)(depth - block) : VL;
-        for (int c = 0; c < channels; c++, h += POINT) {
-            const vec real = load(h), imaginary = load(h + VL);
-            const vec difference = imaginary - real, sum = imaginary + real;
-            UNROLL for (int p = 0; p < pairs; p++) {
-                first[p] += real * sums[p * lds + c];
-                second[p] += difference * z[p * ldz + c];
-                third[p] += sum * z[p * ldz + VL + c];
+    for (ptrdiff_t start = 0; start < depth; start += PARTIAL_SUM) {
+        const ptrdiff_t rest = depth - start < PARTIAL_SUM ? depth - start : PARTIAL_SUM;
+        vec first[PAIRS_MAX], second[PAIRS_MAX], third[PAIRS_MAX];
+        UNROLL for (int p = 0; p < pairs; p++) first[p] = second[p] = third[p] = (vec){0};
+        for (ptrdiff_t block = 0; block < rest; block += VL, z += POINT, sums += VL) {
+            const int channels = rest - block < VL ? (int)(rest - block) : VL;
+            for (int c = 0; c < channels; c++, h += POINT) {
+                const vec real = load(h), imaginary = load(h + VL);
+                const vec difference = imaginary - real, sum = imaginary + real;
+                UNROLL for (int p = 0; p < pairs; p++) {
+                    first[p] += real * sums[p * lds + c];
+                    second[p] += difference * z[p * ldz + c];
+                    third[p] += sum * z[p * ldz + VL + c];
+                }
             }
         }
-    }
-    UNROLL for (int p = 0; p < pairs; p++) {
-        store(out + p * ldo, conjugate ? first[p] + third[p] : first[p] - third[p]);
-        store(out + p * ldo + VL, conjugate ? -(first[p] + second[p]) : first[p] + second[p]);
+        UNROLL for (int p = 0; p < pairs; p++) {
+            REAL *to = out + p * ldo;
+            vec real = conjugate ? first[p] + third[p] : first[p] - third[p];
+            vec imaginary = conjugate ? -(first[p] + second[p]) : first[p] + second[p];
+            if (start) {
+                real += load(to);
+                imaginary += load(to + VL);
+            }
+            store(to, real);
+            store(to + VL, imaginary);
+        }
     }
 }
 
