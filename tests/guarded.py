@@ -1,9 +1,12 @@
 """Arrays that end, or begin, at a page nobody may touch: an access outside them ends the process at once."""
 
+import contextlib
 import ctypes
 import mmap
 
 import numpy as np
+
+from convopt.algorithms.memory import Buffer
 
 PAGE = mmap.PAGESIZE
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -24,3 +27,23 @@ def guarded(array, at_end=True):
         if _libc.mprotect(page, PAGE, _PROT_NONE):
             raise OSError(ctypes.get_errno(), "mprotect failed")
     return copy
+
+
+@contextlib.contextmanager
+def guarded_workspace(nbytes, poison=0xA5):
+    """A Buffer of nbytes, all `poison`, whose end, but for less than one cache line, is the end of what may be touched.
+
+    The memory a Buffer owns starts on a cache line and is followed by something; so its pointer is exchanged.
+    """
+    lines = guarded(np.full(-(-nbytes // 64) * 64, poison, np.uint8))
+    buffer = Buffer(nbytes)
+    words = ctypes.cast(id(buffer), ctypes.POINTER(ctypes.c_size_t))
+    field = next(i for i in range(8) if words[i] == buffer.address)
+    own = words[field]
+    words[field] = lines.ctypes.data
+    try:
+        assert buffer.address == lines.ctypes.data
+        yield buffer
+        assert (lines[nbytes:] == poison).all(), "written beyond the workspace"
+    finally:
+        words[field] = own

@@ -25,7 +25,7 @@ def examples(count):
     return max(1, round(count * float(os.environ.get("CONVOPT_TEST_EXAMPLES") or 1)))
 
 
-def data(kind, sizes, rng, dtype):
+def data(kind, sizes, rng, dtype="float64"):
     """Values of one of KINDS, or "integer": small enough for every sum to be exact."""
     if kind == "integer":
         values = rng.integers(-4, 5, sizes)

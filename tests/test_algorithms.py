@@ -3,18 +3,14 @@
 Inputs, filters and outputs lie against forbidden pages, so does the end of the workspace; outputs hold NaN before the call.
 """
 
-import contextlib
-import ctypes
-
 import numpy as np
 import pytest
-from guarded import guarded
+from guarded import guarded, guarded_workspace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import KINDS, conv_shapes, data, error_bound, examples, excess, served
 
 from convopt.algorithms import ALGORITHMS, native_shape, prepare, reference
-from convopt.algorithms.memory import Buffer
 from convopt.shape import ACTIVATIONS, ConvShape
 
 #: Algorithms that only add products in some order: exact whenever every partial sum is.
@@ -54,26 +50,6 @@ def parameter_sets(name, shape):
     return ALGORITHMS[name].candidates(native_shape(ALGORITHMS[name], shape))
 
 
-@contextlib.contextmanager
-def workspace_at_guard_page(nbytes, poison):
-    """A Buffer of nbytes whose end, but for less than one cache line, is the end of what may be touched.
-
-    The memory a Buffer owns always starts on a cache line and is followed by something; so its pointer is exchanged.
-    """
-    lines = guarded(np.full(-(-nbytes // 64) * 64, poison, np.uint8))
-    buffer = Buffer(nbytes)
-    words = ctypes.cast(id(buffer), ctypes.POINTER(ctypes.c_size_t))
-    field = next(i for i in range(8) if words[i] == buffer.address)
-    own = words[field]
-    words[field] = lines.ctypes.data
-    try:
-        assert buffer.address == lines.ctypes.data
-        yield buffer
-        assert (lines[nbytes:] == poison).all(), "written beyond the workspace"
-    finally:
-        words[field] = own
-
-
 class Case:
     """Arguments of one convolution, made hostile, with the exact result."""
 
@@ -96,7 +72,7 @@ class Case:
 
     def run(self, convolver, threads=1, poison=UNTOUCHED):
         out = guarded(np.full(self.shape.output_shape, np.nan, self.shape.dtype), self.at_end)
-        with workspace_at_guard_page(convolver.workspace_bytes(threads), poison) as workspace:
+        with guarded_workspace(convolver.workspace_bytes(threads), poison) as workspace:
             convolver.run_on(self.x, out, workspace, self.bias, *ACTIVATIONS[self.activation], threads)
         return out
 
@@ -189,6 +165,22 @@ def test_nan_and_infinity_are_never_lost(isa, algorithm):
                 case.x[0, shape.h // 2, shape.w // 2] = value
                 y, exact = case.run(case.prepared(algorithm, parameter_sets(algorithm, shape)[0])), case.exact()
                 assert not np.isfinite(y[~np.isfinite(exact)]).any(), f"{algorithm}: {value} vanished on {layer_name}"
+
+
+@pytest.mark.parametrize("algorithm", SUMMING)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_subnormal_numbers_are_numbers(isa, algorithm, dtype):
+    """Neither flushed to zero by a kernel nor, afterwards, by the caller's own arithmetic."""
+    for layer_name in ("3x3_batch", "depthwise", "first"):
+        shape = layer(layer_name, dtype=dtype)
+        if applies(algorithm, shape):
+            tiny = np.finfo(dtype).smallest_subnormal
+            case = Case(shape, "integer", with_bias=False)
+            case.x *= tiny
+            for threads in (1, 2):
+                y = case.run(case.prepared(algorithm, parameter_sets(algorithm, shape)[0], threads), threads)
+                np.testing.assert_array_equal(y / tiny, np.asarray(case.exact() / np.float64(tiny)))
+            assert np.array([tiny], dtype) * np.array([1], dtype) != 0
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -5,6 +5,7 @@ Data are small integers, so that results are exact and an equality says all ther
 
 import numpy as np
 import pytest
+from guarded import guarded
 
 import convopt
 from convopt import DTypeError, ShapeError, UnsupportedError, WorkspaceError
@@ -219,6 +220,23 @@ def test_arrays_in_any_memory(form, dtype):
 def test_bias_in_any_memory(form):
     bias = integers(4)
     np.testing.assert_array_equal(convopt.conv2d(X, W, bias=form(bias), algorithm="direct"), expected(X, W, bias=bias))
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_callers_arrays_between_forbidden_pages(algorithm, data_format, at_end):
+    """The short road uses the caller's memory as it is: to its last byte, and no further."""
+    for w in (integers(3, 3, 6, 5), integers(3, 3, 1, 6)):
+        x = X if data_format == "NHWC" else np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+        options = {"padding": "SAME", "data_format": data_format}
+        if algorithm in convopt.algorithms(x.shape, w.shape, **options):
+            exact = expected(x, w, **options)
+            x, w, bias, out = (
+                guarded(array, at_end) for array in (x, w, np.zeros(w.shape[3], np.float32), np.full(exact.shape, np.nan, np.float32))
+            )
+            convopt.conv2d(x, w, bias=bias, out=out, algorithm=algorithm, tune="estimate", **options)
+            np.testing.assert_allclose(out, exact, atol=1e-4)
 
 
 def test_zero_strides():
