@@ -30,7 +30,7 @@ WORKER = Path(__file__).with_name("engines") / "worker.py"
 #: Largest accepted max|y - convopt's| / max|convopt's|: what two float32 algorithms of different order may differ by.
 AGREE = 1e-4
 #: Seconds an engine may take to start, or to answer; JAX compiles some layers for long.
-PATIENCE = 180.0
+PATIENCE = 120.0
 
 
 @dataclass
@@ -194,23 +194,21 @@ def _race(
                 outcome.missing[name] = process.missing
         present = [process for process in running if process.missing is None]
         for layer in layers:
-            _race_layer(layer, present, effort, outcome, folder, lambda doing, name=layer.name: progress(1, f"{name} {doing}"))
-            progress((len(running) - len(present)), layer.name)
+            progress(len(running) - len(present), layer.name)
+            _race_layer(layer, present, effort, outcome, folder, progress)
     finally:
         for process in running:
             process.end()
 
 
-def _race_layer(
-    layer: Layer, present: Sequence[Process], effort: Effort, outcome: Outcome, folder: Path, progress: Callable[[str], None]
-) -> None:
+def _race_layer(layer: Layer, present: Sequence[Process], effort: Effort, outcome: Outcome, folder: Path, progress: Progress) -> None:
     shape = layer.shape
     write_arguments(shape, folder)
     (folder / "y.npy").unlink(missing_ok=True)
     ready: list[tuple[Process, Timing]] = []
     for process in present:
         name = process.engine.name
-        progress(process.engine.title)
+        progress(1, f"{layer.name} {process.engine.title}")
         if not process.alive:  # the layer before was too much for it
             process.start()
         if process.missing:

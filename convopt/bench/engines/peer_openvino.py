@@ -28,4 +28,4 @@ def prepare(engine: str, threads: int, problem: Any) -> Any:
     request.set_input_tensor(openvino.Tensor(x, shared_memory=True))
     # The request does not keep what it reads.
     alive = (x, w, compiled)
-    return lambda: request.infer(), lambda _, _alive=alive: request.get_output_tensor().data.transpose(0, 2, 3, 1), {}
+    return lambda _alive=alive: request.infer(), lambda _: request.get_output_tensor().data.transpose(0, 2, 3, 1), {}

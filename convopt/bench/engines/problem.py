@@ -35,7 +35,7 @@ class Problem:
     @property
     def is_depthwise(self) -> bool:
         """Each group has one input channel, and there are several."""
-        return self.groups == self.x.shape[3] > 1
+        return bool(self.groups == self.x.shape[3] > 1)
 
     @property
     def filters_each_channel(self) -> bool:
@@ -43,7 +43,7 @@ class Problem:
         n, _, _, c = self.x.shape
         r, s, _, k = self.w.shape
         plain = self.strides == (1, 1) and self.dilations == (1, 1)
-        return plain and n == 1 and self.groups == c == k and r % 2 == s % 2 == 1 and self.padding is not None
+        return bool(plain and n == 1 and self.groups == c == k and r % 2 == s % 2 == 1 and self.padding is not None)
 
     @property
     def x_nchw(self) -> NDArray[Any]:

@@ -35,6 +35,7 @@ class Worker:
         self.module: Any = importlib.import_module(module)
         self.module.start(engine, threads)
         self.call: Callable[[], Any] | None = None
+        self.alive: Any = None
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The answer to one question; {"failed": why} where there is none."""
@@ -52,7 +53,9 @@ class Worker:
         self.call = None
         at = Path(folder)
         x, w = np.load(at / "x.npy"), np.load(at / "w.npy")
-        call, to_numpy, facts = self.module.prepare(self.engine, self.threads, Problem(x, w, **_as_tuples(problem)))
+        asked = Problem(x, w, **_as_tuples(problem))
+        call, to_numpy, facts = self.module.prepare(self.engine, self.threads, asked)
+        self.alive = (asked, call, to_numpy)  # some engines do not keep what they read
         y = np.asarray(to_numpy(call()))
         if write:
             np.save(at / "y.npy", y)
