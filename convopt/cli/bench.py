@@ -11,7 +11,9 @@ import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
+from convopt.bench import compare as comparing
 from convopt.bench import race, results
+from convopt.bench.compare import Comparison
 from convopt.bench.engines import ENGINES, PEERS
 from convopt.bench.results import Results
 from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
@@ -44,10 +46,17 @@ def bench(
     seconds: Annotated[float | None, typer.Option(min=0.0, help=f"Per engine, layer and round. Default: {EFFORT.seconds}.")] = None,
     python: Annotated[str, typer.Option(help="Interpreter that has the other engines. Default: this one.")] = sys.executable,
     remembered: Annotated[bool, typer.Option("--remembered", help="Use choices tuned earlier instead of tuning afresh.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Race nothing; say what became slower. Exit status 1 if something did.", metavar="OLD NEW"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write. Default: results/CPU/DATE-COMMIT.json.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Race convopt against every other engine that is installed, one process each, in interleaved rounds."""
+    if compare is not None:
+        show_comparison(comparing.compare(*map(results.read, compare)), as_json)
+        return
     chosen, title = wanted_layers(file, network, layers, quick)
     names = wanted_engines(engines)
     counts = thread_counts(threads) if threads else sorted({1} if quick else {1, parallel.usable_cores()})
@@ -137,6 +146,36 @@ def show(found: Results) -> None:
             )
     noise = found.about["noise"]
     console.print(f"Noise: grade [bold]{noise['grade']}[/] ({100 * noise['median']:.1f} %)")
+
+
+def show_comparison(found: Comparison, as_json: bool) -> None:
+    """What changed beyond noise; ends with exit status 1 where something became slower."""
+    if as_json:
+        changes = [
+            {"layer": each.layer, "threads": each.threads, "ratio": each.ratio, "limit": each.limit, "verdict": each.verdict}
+            for each in found.changes
+        ]
+        print_json({"geomeans": found.geomeans, "drifts": found.drifts, "slower": len(found.slower), "changes": changes})
+    else:
+        table = new_table("Time, new over old")
+        for name in ("layer", "threads", "old", "new", "ratio", "allowed", ""):
+            table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=True)
+        for each in found.changes:
+            colour = {"slower": "red", "faster": "green"}.get(each.verdict, "dim")
+            choices = [str(row.facts.get("choice")) for row in (each.old, each.new)]
+            switched = "" if choices[0] == choices[1] else f"{choices[0]} -> {choices[1]}"
+            times = duration(each.old.seconds), duration(each.new.seconds)
+            verdict = f"[{colour}]{each.verdict}[/] {switched}"
+            table.add_row(each.layer, str(each.threads), *times, f"[{colour}]{each.ratio:.3f}[/]", f"{each.limit:.2f}", verdict)
+        console.print(table)
+        for threads, mean in found.geomeans.items():
+            drift = 100 * (found.drifts[threads] - 1)
+            console.print(
+                f"{threads} thread{'s' * (threads > 1)}: geometric mean {mean:.3f}; the machine's drift ({drift:+.1f} %) is taken out"
+            )
+        console.print(f"[bold red]{len(found.slower)} slower[/]" if found.slower else "[bold green]Nothing became slower.[/]")
+    if found.slower:
+        raise typer.Exit(1)
 
 
 def _ratio(ratio: float) -> str:
