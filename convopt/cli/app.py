@@ -2,6 +2,7 @@
 
 import typer
 
+from convopt.cli.bench import bench
 from convopt.cli.check import check
 from convopt.cli.demo import demo
 from convopt.cli.info import info
@@ -16,5 +17,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for function in (demo, tune, check, info):
+for function in (demo, tune, bench, check, info):
     app.command()(verb(function))

@@ -1,0 +1,30 @@
+"""TensorFlow: a graph function with constant filters, which oneDNN reorders once."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def start(engine: str, threads: int) -> None:
+    """One operation at a time, on so many threads."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+
+
+def prepare(engine: str, threads: int, problem: Any) -> Any:
+    """(call, to_numpy, facts)"""
+    x = tf.constant(problem.x)
+    padding: Any = problem.padding or [[0, 0], *map(list, problem.pads), [0, 0]]
+    strides = [1, *problem.strides, 1]
+    if problem.is_depthwise:
+        r, s, _, k = problem.w.shape
+        c = problem.x.shape[3]
+        w = tf.constant(np.ascontiguousarray(problem.w.transpose(0, 1, 3, 2).reshape(r, s, c, k // c)))
+        function = tf.function(lambda x: tf.nn.depthwise_conv2d(x, w, strides, padding, dilations=list(problem.dilations)))
+    else:
+        w = tf.constant(problem.w)
+        function = tf.function(lambda x: tf.nn.conv2d(x, w, strides, padding, dilations=list(problem.dilations)))
+    concrete = function.get_concrete_function(x)
+    return lambda: concrete(x), lambda y: y.numpy(), {}

@@ -1,0 +1,182 @@
+"""``convopt bench``: convopt against the engines that are installed, layer by layer."""
+
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from convopt.algorithms import parallel
+from convopt.bench import compare as comparing
+from convopt.bench import race, results
+from convopt.bench.compare import Comparison
+from convopt.bench.engines import ENGINES, PEERS
+from convopt.bench.results import Results
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
+from convopt.cli.tune import layers_of, thread_counts
+from convopt.errors import ShapeError
+from convopt.tuning.networks import Layer
+
+#: The list that is measured unless told otherwise, and what --quick takes of it.
+LIST = "public"
+QUICK = (
+    "resnet50_1x1_64_256@56",
+    "resnet50_3x3_128@28",
+    "vgg16_3x3_512@14",
+    "mobilenetv2_dw3x3s2_96@112",
+    "alexnet_5x5_96_256@27",
+    "image_31x31_1@512",
+)
+EFFORT = race.Effort()
+QUICK_EFFORT = race.Effort(rounds=3, seconds=0.02)
+
+
+def bench(
+    file: Annotated[Path | None, typer.Argument(help="A list of layers, as `convopt tune` takes it. Default: the public list.")] = None,
+    network: Annotated[str | None, typer.Option(help="Layers that come with convopt instead, such as resnet50.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Only layers whose names contain one of these words, as in vgg16,dw3x3.")] = None,
+    engines: Annotated[str | None, typer.Option(help=f"Only these peers. Known: {', '.join(PEERS)}.")] = None,
+    threads: Annotated[str | None, typer.Option(help="Numbers of threads. Default: 1 and all usable cores.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few layers, one number of threads: three minutes at most.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help=f"Interleaved rounds. Default: {EFFORT.rounds}.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help=f"Per engine, layer and round. Default: {EFFORT.seconds}.")] = None,
+    python: Annotated[str, typer.Option(help="Interpreter that has the other engines. Default: this one.")] = sys.executable,
+    remembered: Annotated[bool, typer.Option("--remembered", help="Use choices tuned earlier instead of tuning afresh.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Race nothing; say what became slower. Exit status 1 if something did.", metavar="OLD NEW"),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write. Default: results/CPU/DATE-COMMIT.json.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Race convopt against every other engine that is installed, one process each, in interleaved rounds."""
+    if compare is not None:
+        show_comparison(comparing.compare(*map(results.read, compare)), as_json)
+        return
+    chosen, title = wanted_layers(file, network, layers, quick)
+    names = wanted_engines(engines)
+    counts = thread_counts(threads) if threads else sorted({1} if quick else {1, parallel.usable_cores()})
+    effort = QUICK_EFFORT if quick else EFFORT
+    effort = race.Effort(rounds or effort.rounds, effort.seconds if seconds is None else seconds)
+    if not remembered:
+        # Choices of another day, or of a busy hour, are none of this comparison's business.
+        folder = tempfile.TemporaryDirectory(prefix="convopt-bench-cache-")
+        os.environ["CONVOPT_CACHE_DIR"] = folder.name
+    with progress("Racing") as bar:
+        task = bar.add_task("", total=race.steps(chosen, names, counts), doing="")
+
+        def advance(count: int, doing: str) -> None:
+            bar.update(task, advance=count, doing=doing)
+
+        outcome = race.race(chosen, names, counts, effort, python, advance)
+    for name, reason in outcome.missing.items():
+        stderr.print(f"[yellow]skipped[/] {ENGINES[name].title}: {escape(reason)}", soft_wrap=True)
+    settings = {"rounds": effort.rounds, "seconds": effort.seconds, "remembered": remembered, "quick": quick}
+    value = results.document(outcome, chosen, title, results.versions_of(names, python), settings)
+    path = results.save(value, to=output)
+    if as_json:
+        print_json({"file": str(path), **value["convopt"], "benchmarks": value["benchmarks"]})
+    else:
+        show(results.read(path))
+        console.print(f"Written to [bold]{escape(str(path))}[/]; [bold]convopt report[/] makes a page of it.", soft_wrap=True)
+
+
+def wanted_layers(file: Path | None, network: str | None, words: str | None, quick: bool) -> tuple[list[Layer], str]:
+    """The layers asked for and what to call them. Raises ShapeError for a network, file or layer that is none."""
+    if file is None and network is None:
+        network = LIST
+    layers, title = layers_of(file, network)
+    for layer in layers:
+        if layer.shape.data_format != "NHWC" or layer.shape.dtype != "float32":
+            raise ShapeError(f"layer {layer.name} is {layer.shape.data_format} {layer.shape.dtype}; engines are compared on NHWC float32")
+        if layer.shape.is_empty:
+            raise ShapeError(f"layer {layer.name} has no output")
+    if len({layer.name for layer in layers}) < len(layers):
+        layers = [replace(layer, name=f"{layer.name}#{number}") for number, layer in enumerate(layers, 1)]
+    if words is not None:
+        parts = [word for word in words.split(",") if word]
+        for part in parts:
+            if not any(part in layer.name for layer in layers):
+                raise ShapeError(f"layer is {part!r}, which is in no name; known are {', '.join(layer.name for layer in layers)}")
+        layers = [layer for layer in layers if any(part in layer.name for part in parts)]
+    elif quick:
+        layers = [layer for layer in layers if layer.name in QUICK] or layers[: len(QUICK)]
+    return layers, title
+
+
+def wanted_engines(text: str | None) -> list[str]:
+    """convopt, and the peers named, or all. Raises ShapeError for a name that is no engine's."""
+    if text is None:
+        return list(ENGINES)
+    names = [name for name in text.split(",") if name]
+    race.check(names)
+    return list(dict.fromkeys(("convopt", *names)))
+
+
+def show(found: Results) -> None:
+    """A table per number of threads, and the geometric mean."""
+    for threads in found.threads:
+        table = new_table(f"{found.about['list']}, {found.about['isa']}, {threads} thread{'s' * (threads > 1)}")
+        table.add_column("layer", no_wrap=True)
+        table.add_column("convopt", style="bold green", no_wrap=True)
+        for name in ("time", "GFLOP/s", "noise"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("best peer", no_wrap=True)
+        for name in ("its time", "ratio"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for layer, own in found.of("convopt", threads).items():
+            peer = found.best_peer(layer, threads)
+            theirs = (
+                ("-", "-", "-")
+                if peer is None
+                else (ENGINES[peer.engine].title, duration(peer.seconds), _ratio(peer.seconds / own.seconds))
+            )
+            cells = (own.facts["choice"], duration(own.seconds), f"{own.gflops:.1f}", f"{100 * own.noise:.0f} %", *theirs)
+            table.add_row(layer, *cells)
+        console.print(table)
+        ratios = list(found.ratios(threads).values())
+        if ratios:
+            console.print(
+                f"[bold]{results.geomean(ratios):.2f}x[/] the best peer's speed (geometric mean of {len(ratios)} layers); "
+                f"worst {min(ratios):.2f}x, best {max(ratios):.2f}x"
+            )
+    noise = found.about["noise"]
+    console.print(f"Noise: grade [bold]{noise['grade']}[/] ({100 * noise['median']:.1f} %)")
+
+
+def show_comparison(found: Comparison, as_json: bool) -> None:
+    """What changed beyond noise; ends with exit status 1 where something became slower."""
+    if as_json:
+        changes = [
+            {"layer": each.layer, "threads": each.threads, "ratio": each.ratio, "limit": each.limit, "verdict": each.verdict}
+            for each in found.changes
+        ]
+        print_json({"geomeans": found.geomeans, "drifts": found.drifts, "slower": len(found.slower), "changes": changes})
+    else:
+        table = new_table("Time, new over old")
+        for name in ("layer", "threads", "old", "new", "ratio", "allowed", ""):
+            table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=True)
+        for each in found.changes:
+            colour = {"slower": "red", "faster": "green"}.get(each.verdict, "dim")
+            choices = [str(row.facts.get("choice")) for row in (each.old, each.new)]
+            switched = "" if choices[0] == choices[1] else f"{choices[0]} -> {choices[1]}"
+            times = duration(each.old.seconds), duration(each.new.seconds)
+            verdict = f"[{colour}]{each.verdict}[/] {switched}"
+            table.add_row(each.layer, str(each.threads), *times, f"[{colour}]{each.ratio:.3f}[/]", f"{each.limit:.2f}", verdict)
+        console.print(table)
+        for threads, mean in found.geomeans.items():
+            drift = 100 * (found.drifts[threads] - 1)
+            console.print(
+                f"{threads} thread{'s' * (threads > 1)}: geometric mean {mean:.3f}; the machine's drift ({drift:+.1f} %) is taken out"
+            )
+        console.print(f"[bold red]{len(found.slower)} slower[/]" if found.slower else "[bold green]Nothing became slower.[/]")
+    if found.slower:
+        raise typer.Exit(1)
+
+
+def _ratio(ratio: float) -> str:
+    return f"[{'green' if ratio >= 1 else 'red'}]{ratio:.2f}x[/]"
