@@ -125,12 +125,17 @@ def error_bound(algorithm, params, shape, x, filters, bias=None):
 
 
 def _norms(shape, x, filters):
-    """norm2(x of image n and group) * norm2(w of filter k), one number per image and output channel."""
+    """norm2(x) * norm2(w of filter k), one number per output channel.
+
+    Two real tiles go as one complex tile, and each gets a share of the other's rounding. They may belong to two images,
+    and in depthwise convolutions to two channels: so the loudest image counts, and there the loudest channel.
+    """
     x64 = np.asarray(x, np.float64) if shape.data_format == "NHWC" else np.moveaxis(np.asarray(x, np.float64), 1, -1)
-    images = np.sqrt((x64.reshape(shape.n, -1, shape.groups, shape.group_c) ** 2).sum(axis=(1, 3)))
-    kernels = np.sqrt((np.asarray(filters, np.float64) ** 2).sum(axis=(0, 1, 2)))
-    norms = np.repeat(images, shape.group_k, axis=1) * kernels
-    return norms[:, None, None, :] if shape.data_format == "NHWC" else norms[:, :, None, None]
+    images = np.sqrt((x64.reshape(shape.n, -1, shape.groups, shape.group_c) ** 2).sum(axis=(1, 3))).max(axis=0)
+    norms = np.repeat(images, shape.group_k) * np.sqrt((np.asarray(filters, np.float64) ** 2).sum(axis=(0, 1, 2)))
+    if shape.is_depthwise:
+        norms[:] = norms.max()
+    return norms if shape.data_format == "NHWC" else norms[:, None, None]
 
 
 def excess(y, exact, bound):
