@@ -94,13 +94,13 @@ def conv2d(
             return tensorflow.conv2d(input, filters, strides, padding, data_format, dilations, bias=bias, activation=activation, out=out)
     x = input if type(input) is np.ndarray else array_of("input", input)
     w = filters if type(filters) is np.ndarray else array_of("filters", filters)
-    # Text and numbers that compare equal may not mean the same (1.0 is no stride): anything but an int is keyed by its repr.
+    # Numbers that compare equal may not mean the same (1.0 is no stride): anything but an int is keyed by what it looks like.
     key = (
         x.shape, x.dtype, w.shape, w.dtype,
-        strides if type(strides) is int else repr(strides),
-        padding if type(padding) is str else (repr(padding),),
+        strides if type(strides) is int else _text(strides),
+        padding if type(padding) is str else (_text(padding),),
         data_format,
-        dilations if type(dilations) is int else repr(dilations),
+        dilations if dilations is None or type(dilations) is int else _text(dilations),
         bias is None, activation, algorithm, tune,
         parallel.current(threads) if threads is None or (type(threads) is int and threads > 0) else _thread_count(threads),
         accuracy, max_workspace, deterministic,
@@ -329,6 +329,15 @@ def _request(
         max_workspace=_workspace_limit(max_workspace),
         deterministic=bool(deterministic),
     )
+
+
+def _text(value: Any) -> str:
+    """What an argument looks like, in full: NumPy's own repr leaves out what is long."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.tolist()!r}"
+    if isinstance(value, (tuple, list)):
+        return f"({','.join(map(_text, value))})"
+    return repr(value)
 
 
 def _device_of(input: Any, device: Any) -> str:

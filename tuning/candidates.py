@@ -108,7 +108,10 @@ def candidates(request: Request, algorithm: str = "auto") -> list[Candidate]:
     """
     name, wanted = parse_algorithm(algorithm)
     if name == "auto":
-        return [candidate for each in applicable(request.shape) for candidate in _candidates_of(each, request)]
+        names = applicable(request.shape)
+        if request.shape.is_empty:
+            del names[1:]  # nothing will be computed: any of them will do
+        return [candidate for each in names for candidate in _candidates_of(each, request)]
     module = ALGORITHMS[name]
     reason = module.why_not(native_shape(module, request.shape))
     if reason is not None:

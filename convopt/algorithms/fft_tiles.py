@@ -95,6 +95,8 @@ class Tiling:
     def batch(self, vl: int) -> int:
         """Pairs of tiles that go through the phases of the dense algorithm together."""
         pairs = (self.tiles + 1) // 2
+        if pairs == 0:
+            return 1
         plane = self.plane_bytes(vl)
         if self.filter_bytes <= SMALL_BYTES:
             largest = max(1, SMALL_BYTES // plane)
