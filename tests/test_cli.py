@@ -220,8 +220,16 @@ def test_demo_agrees_with_keras(tmp_path, demo_cache):
 
 def test_interruption_is_one_line_and_130(tmp_path):
     environment = {**os.environ, "CONVOPT_CACHE_DIR": str(tmp_path)}
-    process = subprocess.Popen([*CONVOPT, "tune", "--network", "vgg16"], env=environment, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    process = subprocess.Popen(
+        [*CONVOPT, "tune", "--network", "vgg16"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, which this test may run in, ignores the signal, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while process.poll() is None and not any(tmp_path.iterdir()):  # at work once it has something to remember
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
