@@ -3,6 +3,7 @@
 from convopt import compat
 from convopt.api import algorithms, conv2d, explain, output_shape, plan, threads
 from convopt.errors import CacheMiss, ConvoptError, DTypeError, ShapeError, UnsupportedError, WorkspaceError
+from convopt.pictures import filter2d
 from convopt.plan import ConvPlan
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "compat",
     "conv2d",
     "explain",
+    "filter2d",
     "output_shape",
     "plan",
     "threads",

@@ -28,7 +28,7 @@ FLOORS = [
     ["convopt.tuning.planner"],
     ["convopt.tensorflow"],
     ["convopt.api"],
-    ["convopt.compat"],
+    ["convopt.compat", "convopt.pictures"],
     ["convopt"],
     ["convopt.bench"],
     ["convopt.cli"],
