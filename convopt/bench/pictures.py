@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,17 +160,19 @@ def _threads(count: int) -> str:
     return f"{count} thread" + "s" * (count > 1)
 
 
-def _legend(axes: Any, palette: Palette, names: list[str], markers: bool = True, **where: Any) -> None:
+#: A legend above the axes, in one row, where it hides nothing.
+ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5, "borderaxespad": 0, "handletextpad": 0.1}
+
+
+def _legend(axes: Any, palette: Palette, names: list[str], markers: bool = True) -> None:
     """A legend of algorithms."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker=MARKERS.get(name, "P") if markers else "s", markersize=6, color=palette.algorithm(name), label=name
-        )
-        for name in names
-    ]
-    axes.legend(handles=handles, **where)
+    handles = []
+    for name in names:
+        marker = MARKERS.get(name, "P") if markers else "s"
+        handles.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=palette.algorithm(name), label=name))
+    axes.legend(handles=handles, **ABOVE)
 
 
 def _ratio_axis(axes: Any, values: list[float]) -> None:
@@ -178,7 +181,8 @@ def _ratio_axis(axes: Any, values: list[float]) -> None:
 
     axes.set_xscale("log")
     low, high = min([0.8, *values]) * 0.9, max([1.5, *values]) * 1.25
-    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low <= tick <= high]
+    steps = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if high / low < 100 else (0.01, 0.1, 1, 10, 100, 1000)
+    ticks = [tick for tick in steps if low <= tick <= high]
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -189,7 +193,7 @@ def draw_layers(plt: Any, palette: Palette, results: Results, threads: int) -> t
     """Bars: the best peer's time over convopt's, layer by layer."""
     ratios, own = results.ratios(threads), results.of("convopt", threads)
     layers = list(ratios)
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(layers)))
+    _, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.24 * len(layers)))
     for position, layer in enumerate(layers):
         ratio, algorithm = ratios[layer], own[layer].facts.get("algorithm")
         axes.barh(position, ratio - 1, left=1, height=0.68, color=palette.algorithm(algorithm))
@@ -204,7 +208,7 @@ def draw_layers(plt: Any, palette: Palette, results: Results, threads: int) -> t
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("time of the best peer over convopt's; right of 1x convopt is faster")
     names = sorted({str(own[layer].facts.get("algorithm")) for layer in layers})
-    _legend(axes, palette, names, markers=False, loc="lower right", title="convopt chose")
+    _legend(axes, palette, names, markers=False)
     mean, worst = geomean(list(ratios.values())), min(ratios, key=lambda layer: ratios[layer])
     best = max(ratios, key=lambda layer: ratios[layer])
     faster = sum(ratio > 1 for ratio in ratios.values())
@@ -228,7 +232,7 @@ def draw_engines(plt: Any, palette: Palette, results: Results) -> tuple[str, str
                 means[name, threads] = (geomean(ratios), len(ratios))
     engines = sorted((name for name in engines if any(key[0] == name for key in means)), key=lambda name: _first(means, name))
     height = 0.8 / len(results.threads)
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.22 * len(engines) * len(results.threads)))
+    _, axes = plt.subplots(figsize=(WIDTH, 0.9 + 0.22 * len(engines) * len(results.threads)))
     tones = [palette.of["direct"], palette.of["other"], palette.of["fft"], palette.of["depthwise"]]
     for index, threads in enumerate(results.threads):
         for position, name in enumerate(engines):
@@ -247,11 +251,12 @@ def draw_engines(plt: Any, palette: Palette, results: Results) -> tuple[str, str
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("geometric mean of the engine's time over convopt's (number of layers it serves)")
     if len(results.threads) > 1:
-        axes.legend(loc="lower right")
+        axes.legend(**(ABOVE | {"handletextpad": 0.6}))
     said = "; ".join(f"{ENGINES[name].title} {_threads(threads)} {mean:.2f}x" for (name, threads), (mean, _) in means.items())
     return (
         "Engine by engine",
-        "How many times longer each engine takes than convopt on the layers that it serves. The second convopt packs its filters anew in each call.",
+        "How many times longer each engine takes than convopt on the layers that it serves; in brackets how many those are. "
+        "With fresh filters convopt gets, and packs, its filters in each call.",
         f"Bar chart of the geometric mean of each engine's time over convopt's: {said}.",
     )
 
@@ -264,7 +269,7 @@ def draw_map(plt: Any, palette: Palette, sweep: dict[str, Any]) -> tuple[str, st
     """Squares: which algorithm wins for a kernel, a number of channels and an image."""
     cells = sweep["cells"]
     sizes, kernels, channels = (sorted({cell[key] for cell in cells}) for key in ("size", "kernel", "channels"))
-    figure, all_axes = plt.subplots(len(sizes), 1, figsize=(WIDTH, 0.3 + 2.15 * len(sizes)), squeeze=False, sharex=True)
+    _, all_axes = plt.subplots(len(sizes), 1, figsize=(WIDTH, 0.3 + 2.15 * len(sizes)), squeeze=False, sharex=True)
     for axes, size in zip(all_axes[:, 0], sizes, strict=True):
         for cell in cells:
             if cell["size"] != size:
@@ -286,13 +291,14 @@ def draw_map(plt: Any, palette: Palette, sweep: dict[str, Any]) -> tuple[str, st
         for spine in axes.spines.values():
             spine.set_visible(False)
     all_axes[-1, 0].set_xlabel("kernel")
-    wins = {name: sum(cell["algorithm"] == name for cell in cells) for name in sorted({cell["algorithm"] for cell in cells})}
+    wins = Counter(cell["algorithm"] for cell in cells)
+    said = ", ".join(f"{name} {count}" for name, count in sorted(wins.items()))
     return (
         f"Which algorithm wins where, {_threads(sweep['threads'])}",
-        "Stride 1, SAME padding, one image, as many channels out as in. Below the name: how many times slower the fastest other algorithm is, "
-        "where one was worth timing. Empty: not measured.",
-        f"Map of {len(cells)} problems by kernel, channels and image size. Wins: {', '.join(f'{name} {count}' for name, count in wins.items())}. "
-        "The table below the map has every cell.",
+        "Stride 1, SAME padding, one image, as many channels out as in. Below the name: the time of "
+        "the fastest other algorithm over its own, where one was worth timing; 1.0x or less is a tie, which the lower error decides. "
+        "Empty: not measured.",
+        f"Map of {len(cells)} problems by kernel, channels and image size. Wins: {said}. The table below the map has every cell.",
     )
 
 
@@ -305,7 +311,7 @@ def draw_errors(plt: Any, palette: Palette, results: Results) -> tuple[str, str,
         best = min((each["seconds"] for each in timed), default=0)
         for each in timed:
             points.setdefault(each["algorithm"], []).append((each["seconds"] / best, each["error"]))
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
+    _, axes = plt.subplots(figsize=(WIDTH, 3.6))
     for name, values in sorted(points.items()):
         x, y = zip(*values, strict=True)
         axes.scatter(x, y, s=20, marker=MARKERS.get(name, "P"), color=palette.algorithm(name), alpha=0.85, linewidths=0)
@@ -316,13 +322,13 @@ def draw_errors(plt: Any, palette: Palette, results: Results) -> tuple[str, str,
     axes.set_ylabel("max|y - y64| / max|y64|")
     axes.axhline(1e-5, color=palette.of["ink"], linewidth=1, linestyle="--")
     axes.text(axes.get_xlim()[1], 1.06e-5, "default limit", ha="right", va="bottom", fontsize=8)
-    _legend(axes, palette, sorted(points), loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0, handletextpad=0.1)
+    _legend(axes, palette, sorted(points))
     medians = "; ".join(f"{name} {statistics.median(error for _, error in values):.1e}" for name, values in sorted(points.items()))
     count = sum(map(len, points.values()))
     return (
         f"Time against error, {_threads(threads)}",
         "Every candidate that the tuner timed on these layers, its error measured against float64. What lies above the limit is not chosen "
-        "unless you raise `accuracy`.",
+        "unless the caller allows it.",
         f"Scatter plot of {count} candidates. Median error by algorithm: {medians}.",
     )
 
@@ -331,7 +337,7 @@ def draw_roofline(plt: Any, palette: Palette, results: Results, threads: int) ->
     """Points: operations per second against operations per byte, under what the machine allows."""
     limits = results.about["limits"][str(threads)]
     peak = limits["gflops"]
-    figure, axes = plt.subplots(figsize=(WIDTH, 4.2))
+    _, axes = plt.subplots(figsize=(WIDTH, 4.2))
     own = results.of("convopt", threads)
     intensities = {layer: row.shape.flops / _traffic(row.shape) for layer, row in own.items()}
     low, high = min([1.0, *intensities.values()]) * 0.7, max([100.0, *intensities.values()]) * 1.5
@@ -355,16 +361,14 @@ def draw_roofline(plt: Any, palette: Palette, results: Results, threads: int) ->
     axes.set_xlim(low, high)
     axes.set_xlabel("operations per byte of input, filters and output")
     axes.set_ylabel("GFLOP/s, counted as the direct algorithm's")
-    _legend(
-        axes, palette, sorted({str(row.facts.get("algorithm")) for row in own.values()}),
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0, handletextpad=0.1,
-    )  # fmt: skip
+    _legend(axes, palette, sorted({str(row.facts.get("algorithm")) for row in own.values()}))
     above = [layer for layer, row in own.items() if row.gflops > peak]
     return (
         f"Roofline, {_threads(threads)}",
         "Filled: convopt; rings: the best peer on the same layer. Winograd and FFT do fewer operations than are counted here, which is how "
         "they rise above the peak. The lines are this project's own measurements of this machine.",
-        f"Roofline plot: multiply-add peak {peak:.0f} GFLOP/s; convopt exceeds it on {len(above)} of {len(own)} layers by doing fewer operations.",
+        f"Roofline plot: multiply-add peak {peak:.0f} GFLOP/s; convopt exceeds it on {len(above)} of {len(own)} layers, "
+        "by doing fewer operations.",
     )
 
 
@@ -372,7 +376,7 @@ def draw_scaling(plt: Any, palette: Palette, results: Results, least: int, most:
     """Dots: how many times faster more threads are, layer by layer, convopt and the best peer."""
     before, after = results.of("convopt", least), results.of("convopt", most)
     layers = [layer for layer in before if layer in after]
-    figure, axes = plt.subplots(figsize=(WIDTH, 1.0 + 0.2 * len(layers)))
+    _, axes = plt.subplots(figsize=(WIDTH, 1.0 + 0.2 * len(layers)))
     own, peers = [], []
     for position, layer in enumerate(layers):
         speedup = before[layer].seconds / after[layer].seconds
@@ -381,15 +385,8 @@ def draw_scaling(plt: Any, palette: Palette, results: Results, least: int, most:
         if one is not None and other is not None:
             peers.append(one.seconds / other.seconds)
             axes.plot([speedup, peers[-1]], [position] * 2, color=palette.of["grid"], linewidth=1.5, zorder=1)
-            axes.scatter(
-                peers[-1],
-                position,
-                s=24,
-                facecolors="none",
-                edgecolors=palette.of["peer"],
-                zorder=2,
-                label="best peer" if position == 0 else None,
-            )
+            label = "best peer" if len(peers) == 1 else None
+            axes.scatter(peers[-1], position, s=24, facecolors="none", edgecolors=palette.of["peer"], zorder=2, label=label)
         algorithm = after[layer].facts.get("algorithm")
         axes.scatter(speedup, position, s=28, color=palette.algorithm(algorithm), marker=MARKERS.get(str(algorithm), "P"), zorder=3)
     axes.axvline(most / least, color=palette.of["ink"], linewidth=1, linestyle="--")
@@ -397,7 +394,7 @@ def draw_scaling(plt: Any, palette: Palette, results: Results, least: int, most:
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlabel(f"time with {_threads(least)} over time with {most}; dashed: {most / least:g}")
     if peers:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        axes.legend(**ABOVE)
     said = f"convopt's median is {statistics.median(own):.2f}" + (f", the best peer's {statistics.median(peers):.2f}" if peers else "")
     return (
         f"From {_threads(least)} to {most}",

@@ -218,7 +218,7 @@ def _benchmark(timing: Timing, layer: Layer) -> dict[str, Any]:
             "count": layer.count,
             "flops": layer.shape.flops,
             "difference": timing.difference,
-            "noise": _round(statistics.median(fastest_of_rounds) / samples[0] - 1),
+            "noise": _round(statistics.median(fastest_of_rounds if len(timing.rounds) > 1 else samples) / samples[0] - 1),
             "peak_rss": timing.peak_rss,
             **timing.facts,
         },
