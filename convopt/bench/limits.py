@@ -32,7 +32,8 @@ def measure(threads: Sequence[int], progress: Callable[[str], None] = lambda doi
 
 def peak(threads: int) -> float:
     """Most operations per nanosecond, of float32 multiply-adds in registers."""
-    return limits.multiply_add(1, threads) / _seconds_of_one(lambda rounds: limits.multiply_add(rounds, threads)) / 1e9
+    alone, together = (lambda rounds, count=count: limits.multiply_add(rounds, count) for count in (1, threads))
+    return limits.multiply_add(1, threads) / _seconds_of_one(alone, together) / 1e9
 
 
 def bandwidths(threads: int) -> list[dict[str, Any]]:
@@ -48,16 +49,21 @@ def bandwidths(threads: int) -> list[dict[str, Any]]:
 
 def _bandwidth(size: int, threads: int) -> float:
     numbers = np.ones((threads, size // 4 // STEP * STEP), np.float32)
-    return numbers.nbytes / _seconds_of_one(lambda repeats: limits.read(numbers, repeats)) / 1e9
+    alone, together = (lambda repeats, part=part: limits.read(part, repeats) for part in (numbers[:1], numbers))
+    return numbers.nbytes / _seconds_of_one(alone, together) / 1e9
 
 
-def _seconds_of_one(call: Callable[[int], object]) -> float:
-    """Of call(n), which does something n times: the least time of one, from samples long enough for the clock."""
+def _seconds_of_one(alone: Callable[[int], object], together: Callable[[int], object]) -> float:
+    """The least time of one repetition by all threads together, from samples long enough for the clock.
+
+    alone(n), together(n): one thread does something n times, or every thread does. How often is found out alone: on a busy
+    machine threads may wait longer for each other than anything takes.
+    """
     repeats = 1
-    while (seconds := _seconds(call, repeats)) < SAMPLE:
+    while (seconds := min(_seconds(alone, repeats) for _ in range(3))) < SAMPLE:
         repeats *= 2
     samples = max(3, min(SAMPLES, round(SAMPLES * SAMPLE / seconds)))
-    return min(_seconds(call, repeats) for _ in range(samples)) / repeats
+    return min(_seconds(together, repeats) for _ in range(samples)) / repeats
 
 
 def _seconds(call: Callable[[int], object], repeats: int) -> float:
