@@ -14,7 +14,8 @@ pytest.importorskip("typer", reason="the command line's extras are not installed
 from test_bench import cli, planted_results  # noqa: F401
 
 from convopt.bench import report, results
-from convopt.bench.pictures import COLOURS, all_pictures
+from convopt.bench.pictures import all_pictures
+from convopt.bench.theme import COLOURS
 
 README = f"# Title\n\nbefore\n\n{report.BEGIN}\nold figures\n{report.END}\n\nafter\n"
 

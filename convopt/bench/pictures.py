@@ -1,36 +1,19 @@
-"""The figures of a report. Each is drawn once per palette: for SVG its colours are names that the page's style sheet fills in,
-so that one picture serves light and dark pages; for PNG they are those of a light page."""
+"""The figures of a report, each with a caption and a text for those who do not see it."""
 
 from __future__ import annotations
 
 import io
-import re
 import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from convopt.bench.engines import ENGINES
 from convopt.bench.results import Results, geomean
-
-#: Colours by role, on a light and on a dark page. Each has a contrast of at least 3 to its page, ink of more than 10.
-COLOURS = {
-    "ink": ("#1b1f24", "#e6e9ee"),
-    "faint": ("#5b6470", "#9aa5b3"),
-    "grid": ("#d5dae0", "#39424d"),
-    "page": ("#ffffff", "#14181d"),
-    "direct": ("#0b6fb8", "#5cb3f0"),
-    "im2col": ("#86690a", "#d9b53c"),
-    "winograd": ("#b3400f", "#ff8f5c"),
-    "fft": ("#00795a", "#3fc99c"),
-    "depthwise": ("#8e3d8e", "#d68fd6"),
-    "other": ("#44505c", "#b4bfca"),
-    "peer": ("#6d7680", "#98a3ae"),
-}
-MARKERS = {"direct": "o", "im2col": "s", "winograd": "^", "fft": "D", "depthwise": "v"}
-WIDTH = 6.6
+from convopt.bench.theme import LIGHT, MARKERS, NAMED, WIDTH, Palette, style, themed
 
 
 @dataclass(frozen=True)
@@ -44,21 +27,6 @@ class Picture:
     svg: str
 
 
-@dataclass(frozen=True)
-class Palette:
-    """Colours by role."""
-
-    of: dict[str, str]
-
-    def algorithm(self, name: str | None) -> str:
-        """The colour of an algorithm, also of one that came later than this palette."""
-        return self.of.get(str(name), self.of["other"])
-
-
-# Not colours anybody would choose: they are looked for in the SVG, and replaced.
-_NAMED = Palette({role: f"#0{index:02x}0{index:02x}" for index, role in enumerate(COLOURS, 1)})
-_LIGHT = Palette({role: light for role, (light, _) in COLOURS.items()})
-
 Draw = Callable[[Any, Palette], tuple[str, str, str]]
 
 
@@ -69,7 +37,7 @@ def all_pictures(results: Results, png_folder: Path | None = None) -> list[Pictu
     drawings: list[tuple[str, Draw]] = []
     for count in threads:
         if results.ratios(count):
-            drawings.append((f"layers-{count}", lambda plt, colours, count=count: draw_layers(plt, colours, results, count)))
+            drawings.append((f"layers-{count}", partial(draw_layers, results=results, threads=count)))
     if len(results.engines) > 1:
         drawings.append(("engines", lambda plt, colours: draw_engines(plt, colours, results)))
     if results.about.get("sweep", {}).get("cells"):
@@ -91,69 +59,19 @@ def _picture(name: str, draw: Draw, png_folder: Path | None) -> Picture:
 
     words = ("", "", "")
     svg = ""
-    for palette, form in ((_NAMED, "svg"), (_LIGHT, "png")):
+    for palette, form in ((NAMED, "svg"), (LIGHT, "png")):
         if form == "png" and png_folder is None:
             continue
-        with pyplot.rc_context(_style(palette)):
+        with pyplot.rc_context(style(palette)):
             words = draw(pyplot, palette)
             if form == "svg":
                 buffer = io.StringIO()
                 pyplot.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-                svg = _themed(buffer.getvalue(), name, words)
+                svg = themed(buffer.getvalue(), name, words)
             elif png_folder is not None:
                 pyplot.savefig(png_folder / f"{name}.png", dpi=160, metadata={"Software": None})
             pyplot.close("all")
     return Picture(name, *words, svg)
-
-
-def _style(palette: Palette) -> dict[str, Any]:
-    ink, grid, page = palette.of["ink"], palette.of["grid"], palette.of["page"]
-    return {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "convopt",
-        "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "text.color": ink,
-        "axes.labelcolor": ink,
-        "axes.edgecolor": palette.of["faint"],
-        "axes.facecolor": page,
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": grid,
-        "grid.linewidth": 0.7,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "figure.facecolor": page,
-        "legend.frameon": False,
-        "legend.fontsize": 8.5,
-        "figure.constrained_layout.use": True,
-    }
-
-
-def _themed(svg: str, name: str, words: tuple[str, str, str]) -> str:
-    """The SVG element alone, its colours by name, sized by the page, with its words for those who do not see it."""
-    svg = svg[svg.index("<svg") :].strip()
-    for role, colour in _NAMED.of.items():
-        svg = svg.replace(colour, f"var(--{role})")
-    # Identifiers are shared by all of a page.
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    svg = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', svg)
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: ([\d.]+px) '[^;]*'", r"font: \1 var(--font)", svg)
-    view = re.search(r'viewBox="([^"]+)"', svg)
-    assert view is not None
-    opening = f'<svg viewBox="{view[1]}" role="img" aria-labelledby="{name}-words"><title id="{name}-words">{_escaped(words[2])}</title>'
-    return re.sub(r"<svg.*?>", lambda _: opening, svg, count=1, flags=re.DOTALL)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _threads(count: int) -> str:

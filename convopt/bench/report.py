@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from convopt.bench.engines import ENGINES
-from convopt.bench.pictures import COLOURS, Picture, all_pictures
+from convopt.bench.pictures import Picture, all_pictures
 from convopt.bench.results import Results, geomean
+from convopt.bench.theme import COLOURS
 from convopt.errors import ShapeError, UnsupportedError
 
 #: Between these lines of a README everything is replaced.

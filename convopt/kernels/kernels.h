@@ -173,8 +173,8 @@ typedef void convopt_depthwise(const convopt_strip *strip);
 typedef convopt_depthwise *convopt_depthwise_for(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h,
                                                  ptrdiff_t stride_w, int dilated, int *rows, int *columns);
 
-/* rounds x LIMIT_SUMS independent multiply-adds of vectors in registers; result[0] is the factor, result[1] the addend, at
- * most 1, and vl elements are written there so that nothing is optimised away. Returns the operations done. */
+/* rounds x LIMIT_SUMS independent multiply-adds of vectors in registers; result[0] is the factor, result[1] the addend,
+ * at most 1, and vl elements are written there so that nothing is optimised away. Returns the operations done. */
 typedef double convopt_limit_multiply_add(ptrdiff_t rounds, void *result);
 
 /* Reads `count` elements (whole multiples of 8*vl), as fast as they come; vl elements are written to `result`. */
