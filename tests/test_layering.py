@@ -106,12 +106,7 @@ def same_package(first, second):
     return any(all(name == package or name.startswith(package + ".") for name in (first, second)) for package in PACKAGES)
 
 
-BENCH_READS_CLI = pytest.mark.xfail(
-    strict=True, reason="bug: bench.results imports cli.info, an upward import; the facts belong below both"
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=BENCH_READS_CLI if name == "convopt.bench.results" else ()) for name in MODULES])
+@pytest.mark.parametrize("name", MODULES)
 def test_imports_go_downward(name):
     if name == "convopt.tuning":
         assert not list(imports(name, MODULES[name])), "the package of the tuner imports nothing by itself"

@@ -30,7 +30,7 @@ def test_every_layer_reads_what_an_earlier_one_wrote(name):
 
 
 def test_networks_are_listed():
-    assert networks.networks() == ["alexnet", "lenet5", "mobilenetv2", "resnet50", "vgg16"]
+    assert networks.networks() == ["alexnet", "lenet5", "mobilenetv2", "public", "resnet50", "vgg16"]
     with pytest.raises(ShapeError, match="network is 'resnet'; known are alexnet, lenet5"):
         networks.network("resnet")
     with pytest.raises(ShapeError, match="known are"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from convopt.bench.engines import ENGINES
 from convopt.bench.results import Results, ResultsError, Row, geomean
 
-#: A layer is slower when its time grew by more than this, and by more than the noise of both runs explains.
+#: A layer is slower when its time grew by more than this, and by more than so many times the noise of either run.
 THRESHOLD = 0.05
 NOISES = 2.0
 #: Of the drift of the machine, taken from the peers, which have not changed: so many timings of them at least.
@@ -54,6 +54,8 @@ def compare(old: Results, new: Results) -> Comparison:
         if one != other:
             raise ResultsError(f"{new.path}: {what} is {other}; in {old.path} it is {one}: times do not compare")
     changes, drifts = [], {}
+    # The noise of one layer comes from few rounds: a small one may be chance where the run's is large.
+    typical = max(run.about["noise"]["median"] for run in (old, new))
     for threads in sorted(set(old.threads) & set(new.threads)):
         drifts[threads] = _drift(old, new, threads)
         before, after = old.of("convopt", threads), new.of("convopt", threads)
@@ -61,7 +63,7 @@ def compare(old: Results, new: Results) -> Comparison:
             one, other = before[layer], after[layer]
             if one.shape == other.shape:
                 ratio = other.seconds / one.seconds / drifts[threads]
-                limit = 1 + max(THRESHOLD, NOISES * max(one.noise, other.noise))
+                limit = 1 + max(THRESHOLD, NOISES * max(one.noise, other.noise, typical))
                 changes.append(Change(layer, threads, one, other, ratio, limit))
     if not changes:
         raise ResultsError(f"{new.path}: has no layer in common with {old.path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -223,7 +224,9 @@ def _race_layer(layer: Layer, present: Sequence[Process], effort: Effort, outcom
         timing = Timing(layer.name, name, process.threads, [], answer["difference"], answer["facts"], answer["peak_rss"])
         ready.append((process, timing))
     failures: dict[str, str] = {}
+    order = random.Random(layer.name)
     for _ in range(effort.rounds):
+        order.shuffle(ready)
         for process, timing in ready:
             if timing.engine in failures:
                 continue

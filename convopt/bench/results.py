@@ -21,7 +21,6 @@ from typing import Any
 
 from convopt.bench.engines import ENGINES
 from convopt.bench.race import Outcome, Timing
-from convopt.cli import info
 from convopt.errors import ConvoptError, ShapeError
 from convopt.shape import ConvShape
 from convopt.tuning.networks import Layer
@@ -115,13 +114,21 @@ def noise_grade(rows: Sequence[Row]) -> tuple[str, float]:
 
 
 def document(
-    outcome: Outcome, layers: Sequence[Layer], title: str, versions: dict[str, str], settings: dict[str, Any], **extra: Any
+    outcome: Outcome,
+    layers: Sequence[Layer],
+    title: str,
+    facts: dict[str, Any],
+    versions: dict[str, str],
+    settings: dict[str, Any],
+    **extra: Any,
 ) -> dict[str, Any]:
-    """Everything measured as the JSON value of a results file; extra: further members of the object ``convopt``."""
+    """Everything measured as the JSON value of a results file.
+
+    facts: what ``convopt info`` says of the machine; extra: further members of the object ``convopt``.
+    """
     by_name = {layer.name: layer for layer in layers}
     benchmarks = [_benchmark(timing, by_name[timing.layer]) for timing in outcome.timings]
     grade, noise = noise_grade([_row(each) for each in benchmarks])
-    facts = info.gather()
     about = {
         "format": FORMAT,
         "version": facts["version"],
@@ -211,7 +218,7 @@ def _benchmark(timing: Timing, layer: Layer) -> dict[str, Any]:
             "count": layer.count,
             "flops": layer.shape.flops,
             "difference": timing.difference,
-            "noise": _round(statistics.median(fastest_of_rounds) / samples[0] - 1),
+            "noise": _round(statistics.median(fastest_of_rounds if len(timing.rounds) > 1 else samples) / samples[0] - 1),
             "peak_rss": timing.peak_rss,
             **timing.facts,
         },

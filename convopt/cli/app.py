@@ -6,6 +6,7 @@ from convopt.cli.bench import bench
 from convopt.cli.check import check
 from convopt.cli.demo import demo
 from convopt.cli.info import info
+from convopt.cli.report import report
 from convopt.cli.terminal import verb
 from convopt.cli.tune import tune
 
@@ -17,5 +18,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for function in (demo, tune, bench, check, info):
+for function in (demo, tune, bench, report, check, info):
     app.command()(verb(function))

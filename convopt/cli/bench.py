@@ -1,21 +1,25 @@
 """``convopt bench``: convopt against the engines that are installed, layer by layer."""
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
 from convopt.bench import compare as comparing
-from convopt.bench import race, results
+from convopt.bench import limits, race, results
+from convopt.bench import sweep as sweeping
 from convopt.bench.compare import Comparison
 from convopt.bench.engines import ENGINES, PEERS
 from convopt.bench.results import Results
+from convopt.cli import info
 from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
 from convopt.cli.tune import layers_of, thread_counts
 from convopt.errors import ShapeError
@@ -44,8 +48,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A few layers, one number of threads: three minutes at most.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help=f"Interleaved rounds. Default: {EFFORT.rounds}.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help=f"Per engine, layer and round. Default: {EFFORT.seconds}.")] = None,
-    python: Annotated[str, typer.Option(help="Interpreter that has the other engines. Default: this one.")] = sys.executable,
+    python: Annotated[str | None, typer.Option(help="Interpreter that has the other engines. Default: this one.")] = None,
     remembered: Annotated[bool, typer.Option("--remembered", help="Use choices tuned earlier instead of tuning afresh.")] = False,
+    sweep: Annotated[bool | None, typer.Option(help="Also map which algorithm wins where. Default: unless --quick.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Race nothing; say what became slower. Exit status 1 if something did.", metavar="OLD NEW"),
@@ -64,19 +69,32 @@ def bench(
     effort = race.Effort(rounds or effort.rounds, effort.seconds if seconds is None else seconds)
     if not remembered:
         # Choices of another day, or of a busy hour, are none of this comparison's business.
-        folder = tempfile.TemporaryDirectory(prefix="convopt-bench-cache-")
-        os.environ["CONVOPT_CACHE_DIR"] = folder.name
+        folder = tempfile.mkdtemp(prefix="convopt-bench-cache-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["CONVOPT_CACHE_DIR"] = folder
+    interpreter = python or sys.executable
+    facts = info.gather()
+    mapped = not quick if sweep is None else sweep
     with progress("Racing") as bar:
-        task = bar.add_task("", total=race.steps(chosen, names, counts), doing="")
+        # A cell of the map takes about as long as an engine on a layer.
+        steps = race.steps(chosen, names, counts) + len(counts) + mapped * len(sweeping.cells())
+        task = bar.add_task("", total=steps, doing="")
 
         def advance(count: int, doing: str) -> None:
             bar.update(task, advance=count, doing=doing)
 
-        outcome = race.race(chosen, names, counts, effort, python, advance)
+        def step(doing: str) -> None:
+            advance(1, doing)
+
+        extra: dict[str, Any] = {"limits": limits.measure(counts, step)}
+        outcome = race.race(chosen, names, counts, effort, interpreter, advance)
+        if mapped:
+            extra["sweep"] = sweeping.measure(min(counts), step)
     for name, reason in outcome.missing.items():
         stderr.print(f"[yellow]skipped[/] {ENGINES[name].title}: {escape(reason)}", soft_wrap=True)
     settings = {"rounds": effort.rounds, "seconds": effort.seconds, "remembered": remembered, "quick": quick}
-    value = results.document(outcome, chosen, title, results.versions_of(names, python), settings)
+    versions = results.versions_of(names, interpreter)
+    value = results.document(outcome, chosen, title, facts, versions, settings, **extra)
     path = results.save(value, to=output)
     if as_json:
         print_json({"file": str(path), **value["convopt"], "benchmarks": value["benchmarks"]})

@@ -7,6 +7,7 @@
 #include "gather-inl.h"
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
+#include "limits-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -33,4 +34,6 @@ const convopt_kernels KERNELS = {
     .fft_multiply_one = fft_multiply_one,
     .fft_multiply_two = fft_multiply_two,
     .depthwise = depthwise,
+    .limit_multiply_add = limit_multiply_add,
+    .limit_read = limit_read,
 };

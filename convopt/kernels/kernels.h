@@ -173,6 +173,13 @@ typedef void convopt_depthwise(const convopt_strip *strip);
 typedef convopt_depthwise *convopt_depthwise_for(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h,
                                                  ptrdiff_t stride_w, int dilated, int *rows, int *columns);
 
+/* rounds x LIMIT_SUMS independent multiply-adds of vectors in registers; result[0] is the factor, result[1] the addend,
+ * at most 1, and vl elements are written there so that nothing is optimised away. Returns the operations done. */
+typedef double convopt_limit_multiply_add(ptrdiff_t rounds, void *result);
+
+/* Reads `count` elements (whole multiples of 8*vl), as fast as they come; vl elements are written to `result`. */
+typedef void convopt_limit_read(ptrdiff_t count, const void *from, void *result);
+
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
@@ -196,6 +203,8 @@ typedef struct {
     convopt_fft_multiply_one *fft_multiply_one;
     convopt_fft_multiply_two *fft_multiply_two;
     convopt_depthwise_for *depthwise;
+    convopt_limit_multiply_add *limit_multiply_add;
+    convopt_limit_read *limit_read;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

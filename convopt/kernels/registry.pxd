@@ -95,6 +95,10 @@ cdef extern from "kernels.h":
         ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows,
         int *columns) noexcept nogil
 
+    ctypedef double LimitMultiplyAdd "convopt_limit_multiply_add"(ptrdiff_t rounds, void *result) noexcept nogil
+
+    ctypedef void LimitRead "convopt_limit_read"(ptrdiff_t count, const void *source, void *result) noexcept nogil
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -117,6 +121,8 @@ cdef extern from "kernels.h":
         FftMultiply *fft_multiply_one
         FftMultiply *fft_multiply_two
         DepthwiseFor *depthwise
+        LimitMultiplyAdd *limit_multiply_add
+        LimitRead *limit_read
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

@@ -1,0 +1,6 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+def multiply_add(rounds: int, threads: int) -> float: ...
+def read(numbers: NDArray[Any], repeats: int) -> None: ...

@@ -1,0 +1,206 @@
+"""Reports: complete, self-contained, readable, and the same figures everywhere."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+
+pytest.importorskip("jinja2", reason="reports need the extra: pip install 'convopt[bench]'")
+pytest.importorskip("matplotlib", reason="reports need the extra: pip install 'convopt[bench]'")
+pytest.importorskip("typer", reason="the command line's extras are not installed: pip install 'convopt[cli]'")
+
+from test_bench import cli, planted_results  # noqa: F401
+
+from convopt.bench import report, results
+from convopt.bench.pictures import all_pictures
+from convopt.bench.theme import COLOURS
+
+README = f"# Title\n\nbefore\n\n{report.BEGIN}\nold figures\n{report.END}\n\nafter\n"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return results.read(planted_results(tmp_path_factory.mktemp("results"), noise=0.02))
+
+
+@pytest.fixture(scope="module")
+def pictures(found):
+    return all_pictures(found)
+
+
+@pytest.fixture(scope="module")
+def page(found, pictures):
+    return report.html(found, pictures)
+
+
+class Checker(HTMLParser):
+    """Collects what may go wrong in a page."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.ids, self.links, self.external = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href", "srcset", "data", "action", "poster"):
+                (self.links if value.startswith("#") else self.external).append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_nothing_external_is_referenced(page):
+    checked = Checker(page)
+    assert checked.external == []
+    assert not re.findall(r"@import|url\((?!#)", page)
+    # The only addresses are names of XML's vocabularies.
+    assert set(re.findall(r"https?://[^\"'\s<>]+", page)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert len(page.encode()) < 2 << 20
+
+
+def test_the_page_is_well_formed(page):
+    checked = Checker(page)
+    assert checked.open == []
+    assert len(checked.ids) == len(set(checked.ids))
+    assert {link[1:] for link in checked.links} <= set(checked.ids)
+
+
+def test_every_picture_has_words(pictures, page):
+    assert [each.name for each in pictures] == ["layers-1", "layers-2", "engines", "map", "errors", "roofline", "scaling"]
+    for picture in pictures:
+        root = ElementTree.fromstring(picture.svg)
+        title = next(iter(root))
+        assert root.get("role") == "img"
+        assert root.get("aria-labelledby") == title.get("id")
+        assert len(title.text) > 40
+        assert picture.caption in unescape(page)
+
+
+def test_pictures_follow_the_theme(pictures):
+    for picture in pictures:
+        used = set(re.findall(r"var\(--([\w-]+)\)", picture.svg))
+        assert used <= {*COLOURS, "font"}
+        assert "ink" in used
+        assert not re.findall(r"#[0-9a-f]{6}\b", re.sub(r'="#[^"]*"|url\(#[^)]*\)', "", picture.svg)), "a colour that no theme changes"
+
+
+def luminance(colour):
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first, second):
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_contrast_is_enough_to_read(theme):
+    """WCAG: 4.5 for text, of which some is in an algorithm's colour or on it; 3 for marks."""
+    backdrop = COLOURS["page"][theme]
+    for role, colours in COLOURS.items():
+        if role not in ("page", "grid"):
+            assert contrast(colours[theme], backdrop) >= (3 if role == "peer" else 4.5), role
+    assert contrast(COLOURS["faint"][theme], ("#f4f6f8", "#1d232a")[theme]) >= 4.5
+
+
+def test_figures_are_the_same_everywhere(found, pictures, page, tmp_path):
+    text = report.markdown(found, pictures)
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    report.update_readme(readme, found, tmp_path / "pictures")
+    for headline in report.headlines(found):
+        figure = f"{headline.geomean:.2f}x"
+        assert figure in page
+        assert figure in text
+        assert figure in readme.read_text()
+    for threads in found.threads:
+        for line in report.lines(found, threads):
+            assert f"{line.ratio:.2f}" in page
+            assert f"| {line.layer} | {line.choice} |" in text
+
+
+def test_tables_hold_every_engine_and_layer(found, page):
+    assert page.count('<th scope="row"') >= 2 * 12
+    for name in ("PyTorch NCHW", "PyTorch channels_last", "PyTorch prepacked"):
+        assert f'<th scope="col">{name}</th>' in page
+    assert "broke &lt;down&gt;" in page, "reasons are escaped"
+    assert "not installed: No module" in page
+
+
+def test_markdown_tables_are_regular(found, pictures):
+    rows = [line for line in report.markdown(found, pictures).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 * (2 + 12)
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_convopt_alone_is_a_report_too(tmp_path):
+    alone = results.read(planted_results(tmp_path, peers=(), threads=(1,)))
+    pictures = all_pictures(alone)
+    assert [each.name for each in pictures] == ["map", "errors", "roofline"]
+    page = report.html(alone, pictures)
+    assert "No peers" in page
+    assert Checker(page).open == []
+    assert "about convopt alone" in report.markdown(alone, pictures)
+
+
+def test_report_command(cli, tmp_path):  # noqa: F811
+    path = planted_results(tmp_path, "2026-01-01-abc")
+    result = cli("report", path)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "2026-01-01-abc"
+    names = {file.name for file in folder.iterdir()}
+    assert {"report.html", "report.md", "layers-1.png", "map.png"} <= names
+    assert (folder / "layers-1.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "README.md").write_text(README)
+    assert cli("report", path, "--readme", "README.md").exit_code == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("# Title\n\nbefore\n\n")
+    assert text.endswith(f"{report.END}\n\nafter\n")
+    assert "old figures" not in text
+    assert "(2026-01-01-abc/layers-1.png)" in text
+    again = cli("report", path, "--readme", "README.md", "--json")
+    assert again.exit_code == 0
+    assert (tmp_path / "README.md").read_text() == text
+
+
+def test_report_finds_the_newest_and_skips_the_broken(cli, tmp_path):  # noqa: F811
+    folder = tmp_path / "results" / "cpu"
+    folder.mkdir(parents=True)
+    planted_results(folder, "2026-01-01-a", threads=(1,))
+    (folder / "2026-01-02-b.json").write_text("{")
+    result = cli("report")
+    assert result.exit_code == 0, result.output
+    assert "skipped" in result.stderr
+    assert "2026-01-02-b.json" in result.stderr
+    assert (folder / "2026-01-01-a" / "report.html").exists()
+
+
+def test_report_refuses_mistakes(cli, tmp_path):  # noqa: F811
+    for words, said in (
+        (("report",), "there are no results below"),
+        (("report", "absent.json"), "absent.json: cannot be read"),
+    ):
+        result = cli(*words)
+        assert result.exit_code == 2
+        assert said in result.stderr
+    path = planted_results(tmp_path, threads=(1,))
+    (tmp_path / "README.md").write_text("no marks\n")
+    result = cli("report", path, "--readme", "README.md")
+    assert result.exit_code == 2
+    assert "lacks the lines" in result.stderr
