@@ -7,6 +7,7 @@
 #include "gather-inl.h"
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
+#include "grouped-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -30,4 +31,5 @@ const convopt_kernels KERNELS = {
     .fft_multiply = fft_multiply,
     .fft_multiply_two = fft_multiply_two,
     .depthwise = depthwise,
+    .grouped_forms = grouped_forms,
 };

@@ -88,6 +88,25 @@ cdef extern from "kernels.h":
     ctypedef Depthwise *DepthwiseFor "convopt_depthwise_for"(
         ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows) noexcept nogil
 
+    ctypedef struct GroupedTile "convopt_grouped_tile":
+        ptrdiff_t taps_h, taps_w, stride_h, stride_w, depth
+        const void *const *inputs
+        const ptrdiff_t *steps
+        const void *panel
+        const void *bias
+        void *out
+        ptrdiff_t out_row, out_column
+        int rows, columns, count
+        const Epilogue *epilogue
+
+    ctypedef void GroupedBody "convopt_grouped_body"(const GroupedTile *tile) noexcept nogil
+
+    ctypedef struct GroupedForm "convopt_grouped_form":
+        int taps, stride
+        int rows, columns
+        GroupedBody *one_source
+        GroupedBody *two_sources
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -107,6 +126,7 @@ cdef extern from "kernels.h":
         FftMultiply *fft_multiply
         FftMultiply *fft_multiply_two
         DepthwiseFor *depthwise
+        const GroupedForm *grouped_forms
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil
