@@ -317,10 +317,10 @@ cdef class Implementation(Convolver):
     cdef void fill_table(self, const char *x, ptrdiff_t image, const Span *rows, const Span *columns, const void **entry,
                          const char *tail) noexcept nogil:
         """Addresses of the input pixels under the tile of these output rows and columns."""
-        cdef ptrdiff_t i, j, y = rows.first * self.conv.stride_h - self.conv.pad_top, column, offset
-        for i in range(self.high):
+        cdef ptrdiff_t _i, _j, y = rows.first * self.conv.stride_h - self.conv.pad_top, column, offset
+        for _i in range(self.high):
             column = columns.first * self.conv.stride_w - self.conv.pad_left
-            for j in range(self.wide):
+            for _j in range(self.wide):
                 offset = ((image * self.conv.h + y) * self.conv.w + column) * self.conv.c
                 if y < 0 or y >= self.conv.h or column < 0 or column >= self.conv.w:
                     entry[0] = self.zeros.data

@@ -45,14 +45,13 @@ static ALWAYS_INLINE void grouped_body(const int sources, const int taps, const 
         UNROLL for (int i = 0; i < (rows - 1) * stride + taps; i++) {
             vec in[GROUPED_WIDE];
             RELOAD(weights);
+            RELOAD(inputs);
             UNROLL for (int j = 0; j < wide; j++) in[j] = grouped_input(sources, inputs[i * wide + j], step, lane);
-            UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int s = 0; s < taps; s++) UNROLL for (int r = 0; r < rows; r++) {
                 const int tap = i - r * stride;
                 if (tap < 0 || tap >= taps) continue;
-                UNROLL for (int s = 0; s < taps; s++) {
-                    const vec weight = load(weights + (tap * taps + s) * VL);
-                    UNROLL for (int c = 0; c < columns; c++) sum[r][c] += in[c * stride + s] * weight;
-                }
+                const vec weight = load(weights + (tap * taps + s) * VL);
+                UNROLL for (int c = 0; c < columns; c++) sum[r][c] += in[c * stride + s] * weight;
             }
         }
         weights += taps * taps * VL;
