@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import depthwise, direct, fft, im2col, winograd
+from convopt.algorithms import depthwise, direct, fft, grouped, im2col, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         winograd,
         fft,
         depthwise,
+        grouped,
     )
 }
 

@@ -8,6 +8,7 @@
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
 #include "limits-inl.h"
+#include "grouped-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -36,4 +37,5 @@ const convopt_kernels KERNELS = {
     .depthwise = depthwise,
     .limit_multiply_add = limit_multiply_add,
     .limit_read = limit_read,
+    .grouped_forms = grouped_forms,
 };

@@ -180,6 +180,42 @@ typedef double convopt_limit_multiply_add(ptrdiff_t rounds, void *result);
 /* Reads `count` elements (whole multiples of 8*vl), as fast as they come; vl elements are written to `result`. */
 typedef void convopt_limit_read(ptrdiff_t count, const void *from, void *result);
 
+/* A tile of a grouped convolution: rows x columns output pixels of `count` <= vl consecutive output channels, the lanes,
+ * which belong to several groups. Lane l needs, at step d, the d-th input channel of its own group: one permutation of a
+ * vector of the pixel's channels (or of two vectors) fetches that for all lanes, and feeds every tap at that pixel.
+ *
+ *   step d:  x[pixel][at[d] ...]      | a0 a1 a2 a3 | b0 b1 b2 b3 | c0 ...     (4 channels per group, d = 1)
+ *            permuted by lane numbers | a1 a1 a1 a1 | b1 b1 b1 b1 | c1 ...  times a vector of weights per tap
+ *
+ * inputs[i*wide + j] is the input pixel (its channel 0) that tap (r, s) of output pixel (y, x) reads where
+ * i = y*stride_h + r, j = x*stride_w + s; wide = (columns - 1)*stride_w + taps_w of the *form's* columns. All of the
+ * form's pixels must be there, also those for surplus outputs; a row of zeros serves. Dilation is the table's affair.
+ *
+ * `steps` has two offsets per step, the channels from which the two vectors are read; a form's one-source body reads
+ * only the first. panel[step] is vl lane numbers, integers as long as an element, those from vl on meaning the second
+ * vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable elements. */
+#define CONVOPT_GROUPED_ROWS 4    /* most output rows of a form, on any ISA */
+#define CONVOPT_GROUPED_COLUMNS 8 /* most output columns of a form, on any ISA */
+typedef struct {
+    ptrdiff_t taps_h, taps_w, stride_h, stride_w, depth;
+    const void *const *inputs;
+    const ptrdiff_t *steps;
+    const void *panel, *bias;
+    void *out;
+    ptrdiff_t out_row, out_column; /* elements from an output row, and pixel, to the next */
+    int rows, columns, count;
+    const convopt_epilogue *epilogue; /* lo and hi alone */
+} convopt_grouped_tile;
+
+typedef void convopt_grouped_body(const convopt_grouped_tile *tile);
+
+/* A register tile; one for any taps and strides has taps = 0 and one row. */
+typedef struct {
+    int taps, stride;  /* taps x taps, stride both ways */
+    int rows, columns; /* zero in the row that ends the table */
+    convopt_grouped_body *one_source, *two_sources;
+} convopt_grouped_form;
+
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
@@ -205,6 +241,7 @@ typedef struct {
     convopt_depthwise_for *depthwise;
     convopt_limit_multiply_add *limit_multiply_add;
     convopt_limit_read *limit_read;
+    const convopt_grouped_form *grouped_forms;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

@@ -99,6 +99,25 @@ cdef extern from "kernels.h":
 
     ctypedef void LimitRead "convopt_limit_read"(ptrdiff_t count, const void *source, void *result) noexcept nogil
 
+    ctypedef struct GroupedTile "convopt_grouped_tile":
+        ptrdiff_t taps_h, taps_w, stride_h, stride_w, depth
+        const void *const *inputs
+        const ptrdiff_t *steps
+        const void *panel
+        const void *bias
+        void *out
+        ptrdiff_t out_row, out_column
+        int rows, columns, count
+        const Epilogue *epilogue
+
+    ctypedef void GroupedBody "convopt_grouped_body"(const GroupedTile *tile) noexcept nogil
+
+    ctypedef struct GroupedForm "convopt_grouped_form":
+        int taps, stride
+        int rows, columns
+        GroupedBody *one_source
+        GroupedBody *two_sources
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -123,6 +142,7 @@ cdef extern from "kernels.h":
         DepthwiseFor *depthwise
         LimitMultiplyAdd *limit_multiply_add
         LimitRead *limit_read
+        const GroupedForm *grouped_forms
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

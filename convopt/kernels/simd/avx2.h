@@ -38,3 +38,22 @@ static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
     return _mm256_min_pd(hi, _mm256_max_pd(lo, v));
 #endif
 }
+
+/* v[i % VL] lane by lane. */
+static ALWAYS_INLINE vec permute(vec v, lanes i) {
+#if REAL_BYTES == 4
+    return _mm256_permutevar8x32_ps(v, (__m256i)i);
+#else
+    const lanes low = i << 1; /* a double is two floats */
+    return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)(low | (low | 1) << 32));
+#endif
+}
+
+/* The same from two vectors: numbers from VL on are b's lanes. */
+static ALWAYS_INLINE vec permute_two(vec a, vec b, lanes i) {
+#if REAL_BYTES == 4
+    return _mm256_blendv_ps(permute(a, i), permute(b, i), (__m256)(i << 28));
+#else
+    return _mm256_blendv_pd(permute(a, i), permute(b, i), (__m256d)(i << 61));
+#endif
+}

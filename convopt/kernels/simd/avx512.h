@@ -34,3 +34,21 @@ static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
     return _mm512_min_pd(hi, _mm512_max_pd(lo, v));
 #endif
 }
+
+/* v[i] lane by lane. */
+static ALWAYS_INLINE vec permute(vec v, lanes i) {
+#if REAL_BYTES == 4
+    return _mm512_permutexvar_ps((__m512i)i, v);
+#else
+    return _mm512_permutexvar_pd((__m512i)i, v);
+#endif
+}
+
+/* The same from two vectors: numbers from VL on are b's lanes. */
+static ALWAYS_INLINE vec permute_two(vec a, vec b, lanes i) {
+#if REAL_BYTES == 4
+    return _mm512_permutex2var_ps(a, (__m512i)i, b);
+#else
+    return _mm512_permutex2var_pd(a, (__m512i)i, b);
+#endif
+}

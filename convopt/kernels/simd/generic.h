@@ -24,3 +24,9 @@ static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
     mask above = v > hi;
     return (vec)((above & (mask)hi) | (~above & (mask)v));
 }
+
+/* v[i] lane by lane. */
+static ALWAYS_INLINE vec permute(vec v, lanes i) { return __builtin_shuffle(v, i); }
+
+/* The same from two vectors: numbers from VL on are b's lanes. */
+static ALWAYS_INLINE vec permute_two(vec a, vec b, lanes i) { return __builtin_shuffle(a, b, i); }

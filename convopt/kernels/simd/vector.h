@@ -6,6 +6,8 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 /* Before a loop with constant bounds over registers: gcc must unroll it whole. */
 #define UNROLL _Pragma("GCC unroll 64")
+/* What is read through the pointer from here on is loaded again, not kept in a register since before. */
+#define RELOAD(pointer) __asm__("" : "+r"(pointer))
 #define VL ((int)(VECTOR_BYTES / sizeof(REAL)))
 
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));
@@ -14,3 +16,9 @@ typedef REAL vec_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(siz
 static ALWAYS_INLINE vec load(const REAL *from) { return *(const vec_unaligned *)from; }
 static ALWAYS_INLINE void store(REAL *to, vec v) { *(vec_unaligned *)to = v; }
 static ALWAYS_INLINE vec broadcast(REAL x) { return x - (vec){0}; }
+
+/* Lane numbers: integers as long as an element. */
+typedef __typeof__((vec){0} < (vec){0}) lanes;
+typedef lanes lanes_unaligned __attribute__((aligned(sizeof(REAL)), may_alias));
+
+static ALWAYS_INLINE lanes load_lanes(const void *from) { return *(const lanes_unaligned *)from; }
