@@ -84,12 +84,6 @@ static void fft_store(ptrdiff_t points, const void *from_, int channels, void *o
     }
 }
 
-#if REAL_BYTES == 4
-typedef int lanes __attribute__((vector_size(VECTOR_BYTES)));
-#else
-typedef long long lanes __attribute__((vector_size(VECTOR_BYTES)));
-#endif
-
 /* The transpose of VL x VL elements in registers: stage by stage, blocks off the diagonal change places. */
 static ALWAYS_INLINE void transpose_square(vec *rows) {
     UNROLL for (int half = VL / 2; half; half /= 2) {

@@ -18,7 +18,11 @@ static ALWAYS_INLINE void store(REAL *to, vec v) { *(vec_unaligned *)to = v; }
 static ALWAYS_INLINE vec broadcast(REAL x) { return x - (vec){0}; }
 
 /* Lane numbers: integers as long as an element. */
-typedef __typeof__((vec){0} < (vec){0}) lanes;
+#if REAL_BYTES == 4
+typedef int lanes __attribute__((vector_size(VECTOR_BYTES)));
+#else
+typedef long long lanes __attribute__((vector_size(VECTOR_BYTES)));
+#endif
 typedef lanes lanes_unaligned __attribute__((aligned(sizeof(REAL)), may_alias));
 
 static ALWAYS_INLINE lanes load_lanes(const void *from) { return *(const lanes_unaligned *)from; }
