@@ -1,12 +1,13 @@
 # Everything happens in a virtual environment inside the tree; nothing is installed globally.
 #
 #   make demo    filter photographs, run a trained network, tune its layers (pictures in ./demo-output)
+#   make bench   race the engines that are installed; JSON and a page in ./results
 #   make test    every test, TensorFlow comparisons included
 #   make lint    formatting, style and types
 #   make build   bring the compiled extensions up to date
 #   make clean   remove all that the others made
 #
-# PYTHON=/path/to/python3.x chooses the interpreter, PYTEST_ARGS and DEMO_ARGS are handed on.
+# PYTHON=/path/to/python3.x chooses the interpreter, PYTEST_ARGS, DEMO_ARGS and BENCH_ARGS are handed on.
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,11 +21,15 @@ SOURCES := setup.py $(shell find convopt -name '*.pyx' -o -name '*.pxd' -o -name
 KERNELS := $(filter convopt/kernels/%.c convopt/kernels/%.h, $(SOURCES))
 CYTHON := $(filter %.pyx %.pxd, $(SOURCES))
 
-.PHONY: demo test lint build clean
+.PHONY: demo bench test lint build clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.extras-demo
 	$(VENV)/bin/convopt demo $(DEMO_ARGS)
+
+bench: $(VENV)/.built $(VENV)/.extras-bench
+	$(VENV)/bin/convopt bench $(BENCH_ARGS)
+	$(VENV)/bin/convopt report
 
 test: $(VENV)/.built $(VENV)/.extras-demo $(VENV)/.extras-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
@@ -67,6 +72,6 @@ $(VENV)/.extras-%: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis convopt/kernels/generated
-	find convopt tuning tests -name __pycache__ -prune -exec rm -rf {} +
+	find convopt tuning tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 	find convopt -name '*.so' -delete
 	find convopt -name '*.pyx' | sed 's/pyx$$/c/' | xargs rm -f

@@ -7,6 +7,7 @@ part. A slow moment of the machine meets all engines alike, because each has its
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import select
@@ -30,6 +31,8 @@ from convopt.tuning.networks import Layer
 WORKER = Path(__file__).with_name("engines") / "worker.py"
 #: Largest accepted max|y - convopt's| / max|convopt's|: what two float32 algorithms of different order may differ by.
 AGREE = 1e-4
+#: An engine so many times slower than the fastest one is not asked a second time.
+HOPELESS = 10.0
 #: Seconds an engine may take to start, or to answer; JAX compiles some layers for long.
 PATIENCE = 120.0
 
@@ -228,7 +231,7 @@ def _race_layer(layer: Layer, present: Sequence[Process], effort: Effort, outcom
     for _ in range(effort.rounds):
         order.shuffle(ready)
         for process, timing in ready:
-            if timing.engine in failures:
+            if timing.engine in failures or (timing.rounds and _fastest(timing) > HOPELESS * min(_fastest(each) for _, each in ready)):
                 continue
             answer = process.ask("time", seconds=effort.seconds)
             if "times" in answer:
@@ -238,6 +241,11 @@ def _race_layer(layer: Layer, present: Sequence[Process], effort: Effort, outcom
     outcome.timings += [timing for _, timing in ready if timing.engine not in failures]
     for name, why in failures.items():
         outcome.not_timed.append({"layer": layer.name, "engine": name, "threads": ready[0][0].threads, "failed": why})
+
+
+def _fastest(timing: Timing) -> float:
+    """The fastest sample so far; infinite before the first round."""
+    return min((min(samples) for samples in timing.rounds), default=math.inf)
 
 
 def problem(shape: ConvShape) -> dict[str, Any]:

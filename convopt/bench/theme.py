@@ -44,7 +44,7 @@ NAMED = Palette({role: f"#0{index:02x}0{index:02x}" for index, role in enumerate
 LIGHT = Palette({role: light for role, (light, _) in COLOURS.items()})
 
 
-def style(palette: Palette) -> dict[str, Any]:
+def style(palette: Palette) -> Any:
     ink, grid, page = palette.of["ink"], palette.of["grid"], palette.of["page"]
     return {
         "svg.fonttype": "none",
