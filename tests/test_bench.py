@@ -1,6 +1,7 @@
 """Benchmarks: the race with planted engines, the file it leaves, and what two such files say of each other."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -51,6 +52,7 @@ PLANTED = {
     "raising": RIGHT.replace("def call():", "def call():\n        raise RuntimeError('no such kernel')"),
     "crashing": RIGHT.replace("def call():", "def call():\n        import os; os.kill(os.getpid(), 11)"),
     "hanging": RIGHT.replace("def call():", "def call():\n        import time; time.sleep(60)"),
+    "slow": RIGHT.replace("def call():", "def call():\n        import time; time.sleep(0.05)"),
     "absent": "import a_package_nobody_has",
     "picky": RIGHT.replace(
         "    x = np", "    from problem import NotServedError\n    if problem.groups > 1: raise NotServedError('no groups')\n    x = np"
@@ -77,7 +79,8 @@ def run(names, layers=LAYERS, threads=(1,), effort=BRIEF):
 
 @pytest.mark.usefixtures("planted")
 class TestRace:
-    def test_engines_take_turns(self):
+    def test_engines_take_turns(self, monkeypatch):
+        monkeypatch.setattr(race, "HOPELESS", math.inf)
         outcome = run(["convopt", "right"])
         assert {(each.layer, each.engine) for each in outcome.timings} == {
             (layer.name, name) for layer in LAYERS for name in ("convopt", "right")
@@ -92,6 +95,12 @@ class TestRace:
         assert facts["convopt"]["algorithm"] in facts["convopt"]["choice"]
         assert outcome.missing == {}
         assert outcome.not_timed == []
+
+    def test_an_engine_far_behind_has_one_round(self, monkeypatch):
+        monkeypatch.setattr(race, "HOPELESS", 3.0)
+        rounds = {each.engine: len(each.rounds) for each in run(["right", "slow"], LAYERS[:1], effort=Effort(3, 0.001)).timings}
+        assert rounds["slow"] == 1
+        assert 3 in rounds.values()
 
     @pytest.mark.parametrize(
         ("name", "reason"),
@@ -161,9 +170,12 @@ def planted_results(tmp_path, name="run", factor=1.0, noise=0.0, slow=(), thread
                 rounds = [[base * (1 + noise * draw.random()) for _ in range(4)] for _ in range(5)]
                 facts = {}
                 if engine == "convopt":
-                    contenders = [{"label": "direct:nv=3", "algorithm": "direct", "seconds": base, "error": 2e-7}]
-                    contenders.append({"label": "winograd:t=6", "algorithm": "winograd", "seconds": base * 1.3, "error": 5e-6})
+                    contenders = [
+                        {"label": "direct:nv=3", "algorithm": "direct", "seconds": base, "error": 2e-7, "estimate": 2e-3},
+                        {"label": "winograd:t=6", "algorithm": "winograd", "seconds": base * 1.3, "error": 5e-6, "estimate": 1e-3},
+                    ]
                     facts = {"choice": "direct:nv=3", "algorithm": "direct", "error": 2e-7, "contenders": contenders}
+                    facts |= {"tuning_seconds": 0.25, "workspace_bytes": 4096, "packed_bytes": 1 << 16}
                 timings.append(Timing(layer.name, engine, count, rounds, 1e-7, facts, 1 << 26))
     outcome = Outcome(timings, [{"layer": layers[0].name, "engine": "ncnn", "threads": 1, "failed": "broke <down>"}], {"jax": "No module"})
     cells = [

@@ -58,6 +58,7 @@ def test_wheel_holds_types_and_no_sources_of_the_extensions(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"convopt/py.typed", "convopt/plan.pyi", "convopt/tuning/shapes/lenet5.txt", "convopt/cli/app.py"} <= names
+    assert {"convopt/bench/engines/worker.py", "convopt/bench/templates/report.html.j2", "convopt/tuning/shapes/public.txt"} <= names
     assert not [name for name in names if name.endswith((".pyx", ".c", ".o", ".a")) or name.startswith(("tests/", "tuning/"))]
     licences = [name for name in names if name.endswith("LICENSE")]
     assert licences

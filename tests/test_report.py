@@ -143,6 +143,31 @@ def test_tables_hold_every_engine_and_layer(found, page):
     assert "not installed: No module" in page
 
 
+def test_sums_serve_whole_networks(found, page):
+    sums = report.totals(found, 1)
+    assert sums[0]["engine"] == "convopt"
+    assert {each["engine"] for each in sums} == {"convopt", "PyTorch NCHW", "PyTorch channels_last", "PyTorch prepacked"}
+    rows = found.of("convopt", 1)
+    assert {each["engine"]: each["seconds"] for each in sums}["convopt"] == pytest.approx(sum(row.seconds for row in rows.values()))
+    assert "All layers together" in page
+
+
+def test_regret_is_the_guess_over_the_best(found, page):
+    for each in report.tuner(found):
+        assert (each["layers"], each["right"]) == (12, 0)
+        assert each["geomean"] == each["worst"] == pytest.approx(1.3)
+        assert each["seconds"] == pytest.approx(12 * 0.25)
+    assert "0 of 12" in page
+
+
+def test_memory_is_compared_with_im2col(found):
+    by_layer = {each["layer"]: each for each in report.memory(found, 1)}
+    each = by_layer["resnet50_3x3_64@56"]
+    assert each["im2col"] == 56 * 56 * 9 * 64 * 4
+    assert each["filters"] == 9 * 64 * 64 * 4
+    assert each["workspace"] == 4096
+
+
 def test_markdown_tables_are_regular(found, pictures):
     rows = [line for line in report.markdown(found, pictures).splitlines() if line.startswith("|")]
     assert len(rows) == 2 * (2 + 12)

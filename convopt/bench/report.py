@@ -12,6 +12,7 @@ from convopt.bench.pictures import Picture, all_pictures
 from convopt.bench.results import Results, geomean
 from convopt.bench.theme import COLOURS
 from convopt.errors import ShapeError, UnsupportedError
+from convopt.tuning.records import TIE
 
 #: Between these lines of a README everything is replaced.
 BEGIN, END = "<!-- measured: begin, by `convopt report --readme` -->", "<!-- measured: end -->"
@@ -127,6 +128,54 @@ def lines(results: Results, threads: int) -> list[Line]:
     return found
 
 
+def totals(results: Results, threads: int) -> list[dict[str, Any]]:
+    """Seconds of all layers, each as often as its network has it, of the engines that serve every layer; the fastest first."""
+    layers = results.of("convopt", threads)
+    sums = []
+    for name in results.engines:
+        rows = results.of(name, threads)
+        if layers.keys() <= rows.keys():
+            sums.append({"engine": ENGINES[name].title, "seconds": sum(rows[layer].seconds * rows[layer].count for layer in layers)})
+    return sorted(sums, key=lambda each: float(each["seconds"]))
+
+
+def tuner(results: Results) -> list[dict[str, Any]]:
+    """By number of threads, what guessing instead of measuring costs, and what measuring costs.
+
+    A layer's regret is the time of the cost model's favourite over that of the fastest candidate, both as the tuner timed them.
+    """
+    found = []
+    for threads in results.threads:
+        regrets, seconds = {}, 0.0
+        for layer, row in results.of("convopt", threads).items():
+            timed = [each for each in row.facts.get("contenders", []) if each["seconds"]]
+            if timed:
+                guess = min(timed, key=lambda each: each["estimate"])
+                regrets[layer] = guess["seconds"] / min(each["seconds"] for each in timed)
+                seconds += row.facts["tuning_seconds"]
+        if regrets:
+            worst = max(regrets, key=lambda layer: regrets[layer])
+            right = sum(regret <= TIE for regret in regrets.values())
+            values = {"threads": threads, "layers": len(regrets), "right": right, "geomean": geomean(list(regrets.values()))}
+            found.append(values | {"worst": regrets[worst], "worst_layer": worst, "seconds": seconds})
+    return found
+
+
+def memory(results: Results, threads: int) -> list[dict[str, Any]]:
+    """Bytes by layer: convopt's scratch memory and packed filters, the filters themselves, and the whole matrix of im2col."""
+    return [
+        {
+            "layer": layer,
+            "workspace": row.facts["workspace_bytes"],
+            "packed": row.facts["packed_bytes"],
+            "filters": row.shape.depth * row.shape.k * row.shape.itemsize,
+            "im2col": row.shape.n * row.shape.oh * row.shape.ow * row.shape.depth * row.shape.groups * row.shape.itemsize,
+        }
+        for layer, row in results.of("convopt", threads).items()
+        if "workspace_bytes" in row.facts
+    ]
+
+
 def networks(results: Results, threads: int) -> list[dict[str, Any]]:
     """By network (what stands before the first underscore of a layer's name): the geometric mean of the ratios."""
     groups: dict[str, list[float]] = {}
@@ -147,7 +196,12 @@ def _render(template: str, results: Results, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"milliseconds": _milliseconds, "percent": lambda value: f"{100 * value:.1f} %", "error": lambda v: f"{v:.0e}"}
+    environment.filters |= {
+        "milliseconds": _milliseconds,
+        "mib": lambda value: f"{value / 2**20:.3g}",
+        "percent": lambda value: f"{100 * value:.1f} %",
+        "error": lambda value: f"{value:.0e}",
+    }
     page = environment.get_template(template).render(
         results=results,
         about=results.about,
@@ -155,6 +209,9 @@ def _render(template: str, results: Results, **values: Any) -> str:
         engines=ENGINES,
         headlines=headlines(results),
         lines=lambda threads: lines(results, threads),
+        totals=lambda threads: totals(results, threads),
+        tuner=tuner(results),
+        memory=lambda threads: memory(results, threads),
         networks=lambda threads: networks(results, threads),
         unserved=_unserved(results),
         **values,
