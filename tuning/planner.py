@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from convopt.algorithms import parallel
 from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
 from convopt.kernels import registry
 
 from . import cache, cost_model, measure, records
-from .candidates import Candidate, Identity, Request, applicable, candidates, label, parse_algorithm
+from .candidates import Candidate, Identity, Request, applicable, candidates, parse_algorithm
+from .choice import Choice, Contender
 from .cost_model import Speeds
 from .records import Record
 
@@ -29,76 +29,6 @@ PRUNE = 4.0
 AT_HAND = 4096
 #: The cache's key of the machine's constants.
 SPEEDS_KEY = "machine"
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One candidate as ``explain`` shows it. Times in seconds per call, sizes in bytes, None where it was not timed.
-
-    estimate: the cost model's time. error: measured max|y - y64| / max|y64|, else the expected one. verdict: why it was
-    not chosen; "chosen" for the one that was.
-    """
-
-    algorithm: str
-    params: dict[str, int]
-    estimate: float
-    seconds: float | None
-    spread: float | None
-    error: float
-    workspace_bytes: int
-    packed_bytes: int
-    verdict: str
-
-    @property
-    def label(self) -> str:
-        """As users write it: ``winograd:t=6``."""
-        return label(self.algorithm, tuple(self.params.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The chosen algorithm with parameters, and how it was chosen.
-
-    source: "named" by the caller, "estimate", "measured" just now, or remembered from the "cache".
-    seconds: of one call, as measured, else as estimated. error: measured max|y - y64| / max|y64|, None if it was not.
-    contenders: every candidate, the chosen one first, then the faster before the slower.
-    """
-
-    algorithm: str
-    params: dict[str, int]
-    source: str
-    seconds: float
-    error: float | None
-    contenders: tuple[Contender, ...]
-
-    def explain(self) -> str:
-        """A table of the contenders for people, and what the choice rests on."""
-        reasons = {
-            "named": "the caller named it",
-            "estimate": "by the cost model: nothing is remembered of this problem",
-            "measured": "measured just now",
-            "cache": "measured earlier on this machine",
-        }
-        lines = [f"{self.contenders[0].label}: {reasons[self.source]}"]
-        rows = [("", "time", "spread", "estimate", "error", "workspace", "filters", "")]
-        for each in self.contenders:
-            rows.append(
-                (
-                    each.label,
-                    "-" if each.seconds is None else _duration(each.seconds),
-                    "-" if each.spread is None else f"{100 * each.spread:.0f} %",
-                    _duration(each.estimate),
-                    f"{each.error:.1e}",
-                    _size(each.workspace_bytes),
-                    _size(each.packed_bytes),
-                    each.verdict,
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-            lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:-1], row[-1]]).rstrip())
-        return "\n".join(lines)
 
 
 _measuring = threading.Lock()
@@ -130,11 +60,31 @@ def choose(request: Request, tune: str, algorithm: str = "auto") -> Choice:
     return choice
 
 
+def is_free() -> bool:
+    """Whether nobody measures now in this process."""
+    return not _measuring.locked()
+
+
 def budget(request: Request) -> float:
     """Seconds that choosing by "measure" would take now: 0 where nothing is left to measure."""
     allowed, estimates = _admitted(request, candidates(request), "auto")
     missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
     return measure.cost([estimates[each] for each in missing]) if missing else 0.0
+
+
+def remeasure(request: Request, algorithm: str = "auto") -> tuple[Record, ...]:
+    """Measure as "measure" would had nothing been remembered; what is remembered stays as it is, see ``remember``."""
+    found = candidates(request, algorithm)
+    with _measuring:
+        allowed, estimates = _admitted(request, found, algorithm)
+        missing = _missing(request, allowed, estimates, (), "measure")
+        return tuple(measure.measure(request, missing, estimates))
+
+
+def remember(request: Request, fresh: Iterable[Record], algorithm: str = "auto") -> None:
+    """Take records of ``remeasure`` over, in the place of earlier ones of the same candidates."""
+    known = _remembered(request, algorithm, candidates(request, algorithm))
+    cache.put(_key(request, algorithm), records.to_json(records.merge(known, fresh)))
 
 
 def _choose(request: Request, tune: str, algorithm: str) -> Choice:
@@ -174,7 +124,7 @@ def _admitted(request: Request, found: Sequence[Candidate], algorithm: str) -> t
     """The candidates within the request's limits, and the estimates of all."""
     allowed, refused = records.admissible(found, request)
     if not allowed:
-        if all(each.spreads_nonfinite for each in found):
+        if request.finite_only and all(each.spreads_nonfinite for each in found):
             raise UnsupportedError(f"algorithm is {algorithm!r}, which spreads NaN and Inf; accuracy='ieee' excludes such algorithms")
         least = min(each.workspace_bytes for each, reason in refused.items() if reason.startswith("workspace"))
         raise WorkspaceError(f"max_workspace is {request.max_workspace} bytes; {request.shape.key()} needs at least {least}", least)
@@ -296,17 +246,3 @@ def _verdict(
         return f"error {record.error:.1e} is above {request.accuracy:.1e}"
     ratio = record.fastest / winner.fastest
     return f"{ratio:.2f} times slower" if ratio > records.TIE else "as fast, but less accurate or with a larger workspace"
-
-
-def _duration(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def _size(nbytes: int) -> str:
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if nbytes >= scale:
-            return f"{nbytes / scale:.3g} {unit}"
-    return f"{nbytes} B"
