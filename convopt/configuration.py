@@ -56,7 +56,7 @@ class Configuration:
         return plan
 
     def __call__(self, x: NDArray[Any], w: NDArray[Any], bias: Any, out: NDArray[Any] | None) -> NDArray[Any]:
-        self.used = True
+        self.used = self.spent > 0  # not by its first call: that alone is no reason to keep it
         idle = self.idle  # measuring may replace the list: a plan goes back to where it came from
         try:
             serving = idle.pop()
@@ -73,7 +73,7 @@ class Configuration:
 
     def measure(self) -> None:
         """Let the tuner have its turn, once; other threads, and other configurations, go on with the plans there are."""
-        if os.getpid() != _process or not planner.is_free() or not _tuning.acquire(blocking=False):
+        if not planner.is_free() or not _tuning.acquire(blocking=False):
             return
         try:
             if self.spent > self.allowance:
@@ -140,7 +140,6 @@ def most_bytes() -> int:
 
 
 configurations = Configurations()
-_process = os.getpid()
 #: Held by the one thread that measures for conv2d.
 _tuning = threading.Lock()
 

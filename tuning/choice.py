@@ -9,6 +9,7 @@ from .candidates import label
 #: What a choice rests on, by its source.
 REASONS = {
     "named": "the caller named it",
+    "pinned": "pinned by",
     "estimate": "by the cost model: nothing is remembered of this problem",
     "measured": "measured just now",
     "cache": "measured earlier on this machine",
@@ -43,9 +44,9 @@ class Contender:
 class Choice:
     """The chosen algorithm with parameters, and how it was chosen.
 
-    source: "named" by the caller, "estimate", "measured" just now, or remembered from the "cache".
+    source: "named" by the caller, "pinned" by a rule, "estimate", "measured" just now, or remembered from the "cache".
     seconds: of one call, as measured, else as estimated. error: measured max|y - y64| / max|y64|, None if it was not.
-    contenders: every candidate, the chosen one first, then the faster before the slower.
+    note: what belongs to that besides, for people. contenders: every candidate, the chosen one first, then the faster before the slower.
     """
 
     algorithm: str
@@ -54,11 +55,12 @@ class Choice:
     seconds: float
     error: float | None
     contenders: tuple[Contender, ...]
+    note: str = ""
 
     @property
     def reason(self) -> str:
         """What the choice rests on, in words."""
-        return REASONS[self.source]
+        return f"{REASONS[self.source]} {self.note}".rstrip()
 
     def explain(self) -> str:
         """A table of the contenders for people, and what the choice rests on."""
