@@ -1,6 +1,6 @@
 """2-D convolution on CPUs from NumPy arrays: tf.nn.conv2d's semantics, the fastest algorithm per layer, found once and remembered."""
 
-from convopt import compat
+from convopt import cache, compat
 from convopt.api import algorithms, conv2d, explain, output_shape, plan, threads
 from convopt.errors import CacheMiss, ConvoptError, DTypeError, ShapeError, UnsupportedError, WorkspaceError
 from convopt.pictures import filter2d
@@ -15,6 +15,7 @@ __all__ = [
     "UnsupportedError",
     "WorkspaceError",
     "algorithms",
+    "cache",
     "compat",
     "conv2d",
     "explain",

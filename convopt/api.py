@@ -9,10 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convopt.algorithms import parallel
-from convopt.errors import DTypeError, ShapeError, WorkspaceError
+from convopt.configuration import Configuration, build, configurations
+from convopt.errors import DTypeError, ShapeError
 from convopt.plan import ConvPlan, array_of, checked_bias, limits_of
 from convopt.shape import DTYPES, ConvShape
 from convopt.tuning import planner
-from convopt.tuning.planner import Choice, Request
+from convopt.tuning.planner import Request
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,9 +33,8 @@ DEFAULT_ACCURACY = 1e-5
 TUNE_LEVELS = ("auto", "cached", "estimate", "exhaustive", "measure")
 DEVICES = ("cpu", "gpu")
 
-#: Remembered conv2d configurations; the oldest are forgotten first.
-_MAX_CONFIGURATIONS = 512
 _MAX_THREADS = 1024
+_YES, _NO = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
 
 
 def conv2d(
@@ -106,17 +103,15 @@ def conv2d(
         accuracy, max_workspace, deterministic,
     )  # fmt: skip
     try:
-        configuration = _configurations.get(key)
+        configuration = configurations.get(key)
     except TypeError:  # an option that cannot be hashed cannot be valid either: what follows says which
         configuration = None
     if configuration is None:
         request = _request(
             x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic
         )
-        configuration = _Configuration(request, x.shape, algorithm, _tune_level(tune))
-        _configurations[key] = configuration
-        while len(_configurations) > _MAX_CONFIGURATIONS:
-            _configurations.pop(next(iter(_configurations)), None)
+        configuration = Configuration(request, x.shape, algorithm, _tune_level(tune))
+        configurations.add(key, configuration)
     return configuration(x, w, bias, out)
 
 
@@ -153,7 +148,7 @@ def plan(
         x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic, constant=True
     )
     level = _tune_level(tune)
-    return _build(request, algorithm, "measure" if level == "auto" else level, w, bias, tuple(input_shape))
+    return build(request, algorithm, "measure" if level == "auto" else level, w, bias, tuple(input_shape))
 
 
 def output_shape(
@@ -233,76 +228,6 @@ class _Like:
         self.shape, self.dtype = shape, dtype
 
 
-class _Configuration:
-    """One combination of shapes and options of conv2d: the choice made for it, and idle plans to serve it with.
-
-    Level "auto" is ski rental: run with the estimate until the time spent equals what measuring would cost, then measure
-    once; whatever the number of calls, the total stays within about twice the best that hindsight could do.
-    """
-
-    def __init__(self, request: Request, input_shape: tuple[int, ...], algorithm: str, level: str) -> None:
-        self.request, self.input_shape, self.algorithm = request, input_shape, algorithm
-        self.level = "estimate" if level == "auto" else level
-        self.idle: list[ConvPlan] = []
-        self.spent, self.allowance = 0.0, float("inf")
-        self.retuning = threading.Lock()
-        first = self.new_plan()
-        if level == "auto" and algorithm == "auto" and not request.deterministic and first.choice.source == "estimate":
-            self.allowance = planner.budget(request)
-        self.idle.append(first)
-
-    def new_plan(self) -> ConvPlan:
-        bias = np.zeros(self.request.shape.k, self.request.shape.dtype) if self.request.bias else None
-        return _build(self.request, self.algorithm, self.level, None, bias, self.input_shape)
-
-    def __call__(self, x: NDArray[Any], w: NDArray[Any], bias: Any, out: NDArray[Any] | None) -> NDArray[Any]:
-        try:
-            serving = self.idle.pop()
-        except IndexError:
-            serving = self.new_plan()
-        started = time.perf_counter()
-        result = serving.call_once(x, w, bias, out)
-        self.spent += time.perf_counter() - started
-        self.idle.append(serving)
-        if self.spent > self.allowance:
-            self.measure()
-        return result
-
-    def measure(self) -> None:
-        """Let the tuner have its turn, once; other threads go on with the plans there are."""
-        if os.getpid() != _process or not self.retuning.acquire(blocking=False):
-            return
-        try:
-            self.allowance = float("inf")
-            self.level = "measure"
-            self.idle = [self.new_plan()]
-        finally:
-            self.retuning.release()
-
-
-_configurations: dict[tuple[Any, ...], _Configuration] = {}
-_process = os.getpid()
-
-
-def _build(
-    request: Request, algorithm: str, level: str, w: NDArray[Any] | None, bias: ArrayLike | None, input_shape: tuple[int, ...]
-) -> ConvPlan:
-    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less."""
-    if not isinstance(algorithm, str):
-        raise DTypeError(f"algorithm is {algorithm!r}; expected 'auto' or a name such as 'direct'")
-    while True:
-        choice: Choice = planner.choose(request, level, algorithm)
-        try:
-            return ConvPlan(
-                request.shape, choice.algorithm, dict(choice.params), w, bias=bias, activation=request.activation,
-                threads=request.threads, input_shape=input_shape, choice=choice,
-            )  # fmt: skip
-        except WorkspaceError as error:
-            if algorithm != "auto" or not error.needed:
-                raise
-            request = replace(request, max_workspace=error.needed - 1)
-
-
 def _request(
     x: Any, w: Any, strides: Any, padding: Any, data_format: Any, dilations: Any, bias: Any, activation: Any, threads: Any,
     accuracy: Any, max_workspace: Any, deterministic: Any, constant: bool = False, check_bias: bool = True,
@@ -317,7 +242,7 @@ def _request(
     if bias is not None and check_bias:
         checked_bias(bias, shape.k, np.dtype(shape.dtype))
     limits_of(activation)
-    limit, finite_only = _accuracy(accuracy)
+    limit, finite_only = accuracy_limit(accuracy)
     return Request(
         shape=shape,
         bias=bias is not None,
@@ -326,8 +251,8 @@ def _request(
         constant_filters=constant,
         accuracy=limit,
         finite_only=finite_only,
-        max_workspace=_workspace_limit(max_workspace),
-        deterministic=bool(deterministic),
+        max_workspace=workspace_limit(max_workspace),
+        deterministic=_flag("CONVOPT_DETERMINISTIC") if deterministic is None else bool(deterministic),
     )
 
 
@@ -371,6 +296,14 @@ def _thread_count(threads: Any) -> int:
     return parallel.current(count)
 
 
+def _flag(variable: str) -> bool:
+    """Whether an environment variable is set to something that means yes."""
+    value = os.environ.get(variable, "")
+    if value.lower() not in _YES | _NO:
+        raise ShapeError(f"{variable} is {value!r}; expected 1 or 0")
+    return value.lower() in _YES
+
+
 def _tune_level(tune: Any) -> str:
     level = os.environ.get("CONVOPT_TUNE") or "auto" if tune is None else tune
     if level not in TUNE_LEVELS:
@@ -378,7 +311,7 @@ def _tune_level(tune: Any) -> str:
     return str(level)
 
 
-def _accuracy(accuracy: Any) -> tuple[float, bool]:
+def accuracy_limit(accuracy: Any) -> tuple[float, bool]:
     """(largest accepted error, whether NaN and Inf must stay where they belong)."""
     if accuracy is None:
         accuracy = os.environ.get("CONVOPT_ACCURACY") or DEFAULT_ACCURACY
@@ -393,7 +326,7 @@ def _accuracy(accuracy: Any) -> tuple[float, bool]:
     return limit, False
 
 
-def _workspace_limit(max_workspace: Any) -> int | None:
+def workspace_limit(max_workspace: Any) -> int | None:
     if max_workspace is None:
         max_workspace = os.environ.get("CONVOPT_MAX_WORKSPACE") or None
     if max_workspace is None:

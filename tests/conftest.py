@@ -9,13 +9,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Before convopt is imported: tests neither read nor write the user's cache, and no setting of the user's shell sways them.
-for _name in ("CONVOPT_TUNE", "CONVOPT_ACCURACY", "CONVOPT_MAX_WORKSPACE"):
+for _name in (
+    "CONVOPT_TUNE",
+    "CONVOPT_ACCURACY",
+    "CONVOPT_MAX_WORKSPACE",
+    "CONVOPT_PIN",
+    "CONVOPT_BLOCK",
+    "CONVOPT_RECORD",
+    "CONVOPT_DETERMINISTIC",
+):
     os.environ.pop(_name, None)
 os.environ["CONVOPT_CACHE_DIR"] = tempfile.mkdtemp(prefix="convopt-tests-")
+os.environ["CONVOPT_SHARED_CACHE"] = ""
 atexit.register(shutil.rmtree, os.environ["CONVOPT_CACHE_DIR"], ignore_errors=True)
 
 from convopt.kernels import registry  # noqa: E402
-from convopt.tuning import cache  # noqa: E402
+from convopt.tuning import cache, store  # noqa: E402
 
 # The same examples in every run; `isa` may stay as it is between the examples of one test.
 settings.register_profile("convopt", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -26,12 +35,13 @@ settings.load_profile("convopt")
 def cache_folder(tmp_path, monkeypatch):
     """A cache directory of this test alone, not made yet, and a process that has not warned about any."""
     monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setenv("CONVOPT_SHARED_CACHE", "")
+    monkeypatch.setattr(store, "_warned", False)
     monkeypatch.setattr(cache, "_stores", {})
     cache._generation += 1
     yield tmp_path / "cache"
-    for store in cache._stores.values():
-        store.close()
+    for each in cache._stores.values():
+        each.close()
     cache._generation += 1
 
 

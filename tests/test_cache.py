@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from convopt.tuning import cache, machine
+from convopt.tuning import cache, machine, store
 
 
 def files(cache_folder):
@@ -21,8 +21,8 @@ def files(cache_folder):
 
 def forget():
     """What a new process knows: nothing but the directory."""
-    for store in cache._stores.values():
-        store.close()
+    for each in cache._stores.values():
+        each.close()
     cache._stores.clear()
 
 
@@ -304,20 +304,20 @@ def test_a_killed_writer_loses_nothing_it_had_finished(cache_folder):
 
 
 def test_many_files_of_finished_processes_are_merged(cache_folder):
-    for i in range(cache.MANY_FILES + 5):
+    for i in range(store.MANY_FILES + 5):
         cache.put(f"key{i}", i)
         cache.put("shared", i)
         forget()
-    assert len(files(cache_folder)) <= cache.MANY_FILES + 1
-    assert [cache.get(f"key{i}") for i in range(cache.MANY_FILES + 5)] == list(range(cache.MANY_FILES + 5))
-    assert cache.get("shared") == cache.MANY_FILES + 4
+    assert len(files(cache_folder)) <= store.MANY_FILES + 1
+    assert [cache.get(f"key{i}") for i in range(store.MANY_FILES + 5)] == list(range(store.MANY_FILES + 5))
+    assert cache.get("shared") == store.MANY_FILES + 4
     assert not list(cache_folder.glob("*.tmp"))
 
 
 def test_merging_leaves_the_files_of_living_writers_alone(cache_folder):
-    living = cache.Store(cache_folder, machine.fingerprint())
+    living = store.Store(cache_folder, machine.fingerprint())
     living.put("living", 1)
-    for i in range(cache.MANY_FILES + 5):
+    for i in range(store.MANY_FILES + 5):
         cache.put(f"key{i}", i)
         forget()
     living.put("living", 2)
@@ -340,19 +340,19 @@ def test_a_forked_child_writes_a_file_of_its_own(cache_folder):
 
 
 def test_ten_thousand_entries_load_quickly(cache_folder):
-    store = cache.Store(cache_folder, machine.fingerprint())
+    opened = store.Store(cache_folder, machine.fingerprint())
     record = {"records": [{"algorithm": "direct", "params": {"nv": n}, "seconds": 1e-3, "error": 1e-7} for n in range(6)]}
-    store.put("first", record)
-    store.close()
+    opened.put("first", record)
+    opened.close()
     (file,) = files(cache_folder)
     with file.open("ab") as stream:
-        stream.writelines(cache._line(f"key{i}", record) + b"\n" for i in range(10_000))
+        stream.writelines(store.line_of(f"key{i}", record) + b"\n" for i in range(10_000))
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        store = cache.Store(cache_folder, machine.fingerprint())
+        opened = store.Store(cache_folder, machine.fingerprint())
         times.append(time.perf_counter() - start)
-    assert store.get("key9999") == record
+    assert opened.get("key9999") == record
     assert min(times) < 0.05
 
 

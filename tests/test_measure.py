@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from convopt.algorithms import reference
 from convopt.errors import WorkspaceError
 from convopt.shape import ConvShape
-from convopt.tuning import candidates, check, measure
+from convopt.tuning import candidates, check, measure, measure_speeds
 from convopt.tuning.candidates import Request
 
 SHAPE = ConvShape(2, 14, 14, 16, 24, 3, 3, pads=((1, 1), (1, 1)))
@@ -280,9 +280,81 @@ def test_the_costs_of_measuring_grow_with_the_candidates():
 
 def test_speeds_are_plausible_and_quickly_measured():
     start = time.perf_counter()
-    speeds = measure.speeds()
+    speeds = measure_speeds.speeds()
     assert time.perf_counter() - start < 5
     assert 1e8 < speeds.peak < 1e12
     assert 1e8 < speeds.memory_all < 1e13
     assert 1e-7 < speeds.wake < 1e-3
     assert {"direct", "direct/depthwise"} <= set(speeds.slowness)
+
+
+class Bird:
+    """A canary whose looks are given; quiet when they are used up."""
+
+    def __init__(self, looks):
+        self.looks = iter(looks)
+
+    def is_quiet(self):
+        return next(self.looks, True)
+
+
+def test_disturbed_rounds_are_thrown_away(monkeypatch):
+    clock = Clock(monkeypatch)
+    first, second = clock.contestant(1e-3, disturbed=(3, 4)), clock.contestant(1.1e-3)
+    # Before the race, then after each round: the third is disturbed, and with it the fourth, before which the canary still was.
+    measure.race([first, second], 10, Bird([True, True, True, False]))
+    assert len(first.times) == len(second.times) == measure.ROUNDS
+    assert len(first.disturbed) == 2
+    assert max(first.times) == pytest.approx(1e-3)
+    assert first.record().noisy == 0
+
+
+def test_a_machine_that_is_never_quiet_is_not_waited_for(monkeypatch):
+    clock = Clock(monkeypatch)
+    first, second = clock.contestant(1e-3), clock.contestant(1.1e-3)
+    finalists = measure.race([first, second], 10, Bird([False] * 1000))
+    assert len(first.times) == measure.PATIENCE * measure.ROUNDS
+    assert {id(each) for each in finalists} == {id(first), id(second)}
+    assert first.record().noisy == second.record().noisy == 1
+    long = clock.contestant(1.0)
+    begin = clock.now
+    measure.race([long], 3, Bird([False] * 1000))
+    assert clock.now - begin <= 3 * measure.PATIENCE + 1
+
+
+def test_the_slow_are_dropped_on_a_busy_machine_too(monkeypatch):
+    clock = Clock(monkeypatch)
+    fast, slow = clock.contestant(1e-3), clock.contestant(2e-3)
+    assert measure.race([fast, slow], 10, Bird([False] * 1000)) == [fast]
+    assert len(slow.times) == measure.SAMPLES_TO_DROP
+
+
+def test_the_time_limit_counts_clean_rounds(monkeypatch):
+    clock = Clock(monkeypatch)
+    contestants = [clock.contestant(seconds) for seconds in (0.5, 0.55)]
+    measure.race(contestants, 4, Bird([True, True, True, False, True]))
+    assert len(contestants[0].times) == 4
+    assert len(contestants[0].disturbed) == 2
+
+
+def test_the_canary_notices_what_slows_it(monkeypatch):
+    canary = measure.Canary(1)
+    clock = Clock(monkeypatch)
+    seconds = [1e-4, 1e-4, 1.1e-4, 2e-4, 1e-4]
+
+    def plan(x, out):
+        clock.now += seconds[0] / measure.CANARY_CALLS
+
+    canary._plan, canary._usual = plan, {canary._place: 1e-4}
+    seen = []
+    while seconds:
+        seen.append(canary.is_quiet())
+        seconds.pop(0)
+    assert seen == [True, True, True, False, True]
+
+
+def test_canaries_run_on_every_instruction_set(isa, monkeypatch):
+    monkeypatch.setattr(measure.Canary, "_usual", {})
+    for threads in (1, 2):
+        measure.Canary(threads).is_quiet()
+        assert 1e-6 < measure.Canary._usual[isa, threads] < 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 
 from convopt.algorithms import ALGORITHMS, native_shape, prepare
 from convopt.algorithms.contract import Work
-from convopt.errors import DTypeError, UnsupportedError
+from convopt.errors import DTypeError, ShapeError, UnsupportedError
 from convopt.kernels import registry
 from convopt.shape import ConvShape
 
@@ -15,6 +16,8 @@ from convopt.shape import ConvShape
 Params = tuple[tuple[str, int], ...]
 #: Algorithm, parameters, revision.
 Identity = tuple[str, Params, int]
+
+_KEY = re.compile(r"(?P<shape>n\d.*)_e(?P<bias>b?)(?P<activation>relu6?)?_t(?P<threads>[1-9]\d{0,3})_(?P<filters>const|fresh)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,20 @@ class Request:
         """The problem's name in the cache: what changes the times. The limits only filter, so they are not in it."""
         epilogue = ("b" if self.bias else "") + (self.activation or "")
         return f"{self.shape.key()}_e{epilogue}_t{self.threads}_{'const' if self.constant_filters else 'fresh'}"
+
+    @classmethod
+    def parse(cls, key: str) -> Request:
+        """The problem a ``key()`` names, under the usual limits. Raises ShapeError for what is none."""
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ShapeError(f"key is {key!r}; expected that of a shape, then as in _ebrelu_t1_const")
+        return cls(
+            shape=ConvShape.parse(match["shape"]),
+            bias=bool(match["bias"]),
+            activation=match["activation"] or None,
+            threads=int(match["threads"]),
+            constant_filters=match["filters"] == "const",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,15 @@
-"""Measuring: which candidate is right, and which is fastest, on the arrays of a request. The only module that looks at a clock.
+"""Measuring: which candidate is right, and which is fastest, on the arrays of a request.
+
+Only here, and in ``measure_speeds``, is a clock looked at.
 
 First every candidate computes its result once, which is checked (see ``check``): a wrong or overrunning one is never
 timed. Then the others race: in rounds, each once per round in random order, so that whatever disturbs the machine
 disturbs all alike; those far behind drop out; the race ends when the leaders have not changed for some rounds. At the
 end every result is checked once more.
+
+Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than
+it should, something else had the machine, and the round is thrown away; nor does it count towards the time limit. A machine
+that is never quiet is not waited for for ever: then all rounds count, and the records say that they are noisy.
 """
 
 from __future__ import annotations
@@ -13,24 +19,22 @@ import gc
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import repeat
 from time import perf_counter
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convopt.algorithms.parallel import usable_cores
 from convopt.errors import WorkspaceError
+from convopt.kernels import registry
 from convopt.plan import ConvPlan
 from convopt.shape import ConvShape
 
-from . import machine
-from .candidates import Candidate, Request, applicable
+from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
 from .check import Trial
-from .cost_model import Speeds, estimate, kind
 from .records import TIE, Record
 
 #: Seconds of racing per problem.
@@ -45,13 +49,25 @@ SAMPLES_TO_DROP = 3
 ROUNDS, SETTLED = 10, 5
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
-#: Layers, dense and depthwise, that show how fast a machine is.
-TYPICAL_SHAPES = (
-    ConvShape(1, 28, 28, 96, 96, 3, 3, pads=((1, 1), (1, 1))),
-    ConvShape(1, 28, 28, 96, 96, 3, 3, pads=((1, 1), (1, 1)), groups=96),
-)
+#: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
+CANARY_SHAPE, CANARY_CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
+#: A round is disturbed where the canary takes so many times its shortest time; which is forgotten by a hundredth per race.
+DISTURBED, FORGOTTEN = 1.2, 1.01
+#: Disturbed rounds end a race once all rounds are so many times those that clean ones would have been, or take so long.
+PATIENCE = 2.0
 #: Why a candidate is rejected that wrote beside its output.
 OVERRUN = "writes outside its output"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much to measure. limit: seconds of racing per problem. rounds: of a race, at least."""
+
+    limit: float
+    rounds: int
+
+
+QUICK, NORMAL, THOROUGH = Effort(0.1, 6), Effort(LIMIT, ROUNDS), Effort(2.0, 30)
 
 
 class Runnable(Protocol):
@@ -80,9 +96,10 @@ def make_plan(request: Request, candidate: Candidate, trial: Trial) -> Runnable:
 
 
 class Contestant:
-    """A candidate in a race and the times of its calls so far, seconds.
+    """A candidate in a race and the times of its calls so far, seconds; apart from them, those of disturbed rounds.
 
     call: what is timed. error: of its result. overran: whether something beside the output was written to since last asked.
+    noisy: whether those of disturbed rounds had to do.
     """
 
     def __init__(self, candidate: Candidate, call: Callable[[], object], error: float, overran: Callable[[], bool]) -> None:
@@ -92,6 +109,8 @@ class Contestant:
         self.overran = overran
         self.overrunning = False
         self.times: list[float] = []
+        self.disturbed: list[float] = []
+        self.noisy = False
         self.repeats = 1
         self.first = self._run()
         if self.first < SAMPLE:
@@ -118,6 +137,14 @@ class Contestant:
         """Time it once more."""
         self.times.append(self._run())
 
+    def throw_away(self) -> None:
+        """The last round was disturbed: its time does not count."""
+        self.disturbed.append(self.times.pop())
+
+    def make_do(self) -> None:
+        """Take the disturbed rounds for want of better ones."""
+        self.times, self.disturbed, self.noisy = self.times + self.disturbed, [], True
+
     @property
     def fastest(self) -> float:
         """Smallest time so far."""
@@ -126,7 +153,8 @@ class Contestant:
     @property
     def hopeless_beyond(self) -> float:
         """The best candidate's time below which this one need not run on."""
-        return self.fastest / DROP if len(self.times) >= SAMPLES_TO_DROP else 0.0
+        times = self.times + self.disturbed  # what is slow even at its best has lost, disturbed or not
+        return min(times) / DROP if len(times) >= SAMPLES_TO_DROP else 0.0
 
     def record(self) -> Record:
         """What is known at the end."""
@@ -139,7 +167,33 @@ class Contestant:
             spread=float(f"{high / low - 1:.3g}"),
             error=float(f"{self.error:.3g}"),
             samples=len(times),
+            noisy=int(self.noisy),
         )
+
+
+class Canary:
+    """Tells whether something disturbs the machine: a small convolution on so many threads, its time against its usual time."""
+
+    _usual: ClassVar[dict[tuple[str, int], float]] = {}
+
+    def __init__(self, threads: int) -> None:
+        filters = np.ones(CANARY_SHAPE.filters_shape, np.float32)
+        self._x, self._out = np.ones(CANARY_SHAPE.input_shape, np.float32), np.empty(CANARY_SHAPE.output_shape, np.float32)
+        self._plan = ConvPlan(CANARY_SHAPE, "direct", dict(default_of("direct", CANARY_SHAPE)[1].params), filters, threads=threads)
+        self._place = registry.isa(), threads
+        self._usual[self._place] = self._usual.get(self._place, math.inf) * FORGOTTEN
+        for _ in range(SETTLED):
+            self.is_quiet()
+
+    def is_quiet(self) -> bool:
+        """Whether nothing disturbs the machine now."""
+        plan, x, out = self._plan, self._x, self._out
+        start = perf_counter()
+        for _ in repeat(None, CANARY_CALLS):
+            plan(x, out=out)
+        seconds = perf_counter() - start
+        usual = self._usual[self._place] = min(seconds, self._usual[self._place])
+        return seconds <= DISTURBED * usual
 
 
 def record_of(candidate: Candidate, **measured: object) -> Record:
@@ -161,16 +215,17 @@ def measure(
     estimates: Mapping[Candidate, float] | None = None,
     limit: float = LIMIT,
     make: Make = make_plan,
+    rounds: int = ROUNDS,
 ) -> list[Record]:
     """Check and time the candidates, best guess first; a record of each, except those that memory does not suffice for.
 
     estimates: seconds, where given: an algorithm's later candidates are left out (with a record that says nothing) where
-    its earlier ones show that they cannot win. limit: seconds of racing. The request's output must not be empty.
+    its earlier ones show that they cannot win. limit: seconds of racing. rounds: at least. The request's output must not be empty.
     """
     trial = Trial(request)
     records = []
     contestants: list[Contestant] = []
-    with _undisturbed():
+    with undisturbed():
         for candidate in candidates:
             if estimates and _hopeless(candidate, contestants, estimates):
                 records.append(record_of(candidate))
@@ -185,7 +240,7 @@ def measure(
             else:
                 contestants.append(Contestant(candidate, call, error, trial.overran))
                 contestants[-1].confirm(min(each.first for each in contestants))
-        finalists = race(contestants, limit)
+        finalists = race(contestants, limit, Canary(request.threads), rounds)
     for contestant in contestants:
         rejected = OVERRUN if contestant.overrunning else ""
         if contestant in finalists and not rejected:
@@ -214,35 +269,50 @@ def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tu
     return "", error
 
 
-def race(contestants: Sequence[Contestant], limit: float) -> list[Contestant]:
-    """Time contestants against each other until it is clear which are fastest, for `limit` seconds at most (and a round).
+def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS) -> list[Contestant]:
+    """Time contestants against each other until it is clear which are fastest, for `limit` clean seconds at most (and a round).
 
-    Returns those that were not dropped.
+    least: clean rounds, unless the time is up before. Returns those that were not dropped.
     """
     running = list(contestants)
     order = random.Random()
-    end = perf_counter() + limit
     leaders: set[int] = set()
-    rounds = settled = 0
-    while running and (rounds < ROUNDS or settled < SETTLED):
+    rounds = settled = all_rounds = 0
+    clean = spent = 0.0
+    quiet = canary is None or canary.is_quiet()
+    while running and (rounds < least or settled < SETTLED):
         order.shuffle(running)
+        start = perf_counter()
         for contestant in running:
             contestant.sample()
-        rounds += 1
+        seconds = perf_counter() - start
+        was_quiet, quiet = quiet, canary is None or canary.is_quiet()
+        all_rounds, spent = all_rounds + 1, spent + seconds
+        if was_quiet and quiet:
+            rounds, clean = rounds + 1, clean + seconds
+        else:
+            for contestant in running:
+                contestant.throw_away()
         best = min(each.fastest for each in running)
         running = [each for each in running if best >= each.hopeless_beyond]
         now = {id(each) for each in running if each.fastest <= TIE * best}
-        settled = settled + 1 if now == leaders else 0
-        leaders = now
-        if perf_counter() > end or (len(running) == 1 and rounds >= SETTLED):
+        if was_quiet and quiet:
+            settled = settled + 1 if now == leaders else 0
+            leaders = now
+        if clean > limit or (len(running) == 1 and rounds >= SETTLED):
             break
+        if spent > PATIENCE * limit or (all_rounds >= PATIENCE * least and rounds < all_rounds / PATIENCE):
+            break
+    if rounds < min(SETTLED, all_rounds) and clean <= limit:
+        for contestant in contestants:
+            contestant.make_do()
     return running
 
 
-def cost(estimates: Sequence[float], limit: float = LIMIT) -> float:
+def cost(estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
-    return 0.02 + sum(2 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True)) + min(limit, ROUNDS * sum(samples))
+    return 0.02 + sum(2 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True)) + min(limit, rounds * sum(samples))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
@@ -254,7 +324,7 @@ def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """No garbage collection while timing."""
     enabled = gc.isenabled()
     gc.disable()
@@ -265,67 +335,7 @@ def _undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def speeds() -> Speeds:
-    """This machine's constants for the cost model, measured in some tenths of a second."""
-    with _undisturbed():
-        cores = min(usable_cores(), 8)
-        level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
-        direct, tiny = (_default("direct", shape) for shape in (TYPICAL_SHAPES[0], ConvShape(1, 8, 8, 16, 16, 3, 3)))
-        alone, together = (_fastest_call(*tiny, threads) for threads in (1, min(2, cores)))
-        memory = _copy_speed(1 << 26, 1)
-        found = Speeds(
-            peak=direct[1].work.gemm_flops / direct[1].work.gemm_efficiency / _fastest_call(*direct, 1),
-            level2=_copy_speed(level2 // 2, 1),
-            level3=_copy_speed(min(level3 // 2, 1 << 23), 1),
-            memory=memory,
-            memory_all=max(memory, _copy_speed(1 << 25, cores)) if cores > 1 else memory,
-            wake=min(max(together - alone / 2, 5e-7), 1e-4),
-        )
-        slowness = {}
-        for shape in TYPICAL_SHAPES:
-            for name in applicable(shape):
-                request, candidate = _default(name, shape)
-                ratio = _fastest_call(request, candidate, 1) / estimate(candidate, request, found)
-                slowness[kind(name, shape)] = min(max(ratio, 0.5), 4.0)
-        return replace(found, slowness=slowness)
-
-
-def _default(algorithm: str, shape: ConvShape) -> tuple[Request, Candidate]:
+def default_of(algorithm: str, shape: ConvShape) -> tuple[Request, Candidate]:
+    """An algorithm's default for a shape, on one thread."""
     request = Request(shape, bias=False, activation=None, threads=1, constant_filters=True)
     return request, candidates_of(request, algorithm)[0]
-
-
-def _fastest_call(request: Request, candidate: Candidate, threads: int) -> float:
-    shape = request.shape
-    x, filters = np.ones(shape.input_shape, np.float32), np.ones(shape.filters_shape, np.float32)
-    out = np.empty(shape.output_shape, np.float32)
-    plan = ConvPlan(shape, candidate.algorithm, dict(candidate.params), filters, threads=threads)
-    times = []
-    for _ in range(20):
-        start = perf_counter()
-        plan(x, out=out)
-        times.append(perf_counter() - start)
-    return min(times)
-
-
-def _copy_speed(nbytes: int, threads: int) -> float:
-    """Bytes per second, read plus written, of copies whose source and target together have `nbytes` per thread."""
-    from concurrent.futures import ThreadPoolExecutor  # takes long to import, and most processes never measure
-
-    arrays = [(np.ones(nbytes // 2, np.uint8), np.ones(nbytes // 2, np.uint8)) for _ in range(threads)]
-    repeats = max(1, (1 << 21) // nbytes)
-
-    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-        for _ in repeat(None, repeats):
-            np.copyto(pair[1], pair[0])
-
-    times = []
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(4):
-            start = perf_counter()
-            if threads == 1:
-                copy(arrays[0])
-            else:
-                list(pool.map(copy, arrays))
-            times.append(perf_counter() - start)
-    return nbytes * repeats * threads / min(times)

@@ -7,6 +7,8 @@
 Options: ``stride=2`` or ``2,1`` (height, width); ``dilation=``, likewise; ``pad=SAME``, ``VALID`` (the default), ``1``,
 ``1,2`` (height, width) or ``0,1,0,1`` (top, bottom, left, right); ``format=NCHW`` (sizes stay in the order above);
 ``dtype=float64``; ``x3``: the layer occurs three times. Groups follow from the channels. ``#`` begins a comment.
+
+A line may also be a shape's key (as the cache has it), or a problem of oneDNN's benchdnn (see ``onednn``).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from typing import Any
 
 from convopt.errors import ConvoptError, ShapeError
 from convopt.shape import DTYPES, ConvShape
+
+from . import onednn
 
 FOLDER = Path(__file__).with_name("shapes")
 
@@ -68,7 +72,19 @@ def read_shapes(source: str | Path | Iterable[str]) -> list[Layer]:
     return layers
 
 
+def layer(text: str) -> Layer:
+    """One layer, as on a line of a list; its name may be missing. Raises ShapeError, DTypeError."""
+    words = text.split()
+    if words and re.fullmatch(r"\d+x[\dx]*", words[0]):
+        words.insert(0, "layer")
+    return _layer(words)
+
+
 def _layer(words: list[str]) -> Layer:
+    if len(words) == 1 and onednn.is_onednn(words[0]):
+        return Layer(*onednn.parse(words[0]))
+    if len(words) == 1 and re.match(r"n\d+h\d", words[0]):
+        return Layer(words[0], ConvShape.parse(words[0]))
     if len(words) < 3:
         raise ShapeError(f"found {' '.join(words)!r}; expected a name, input sizes as 1x56x56x64 and filter sizes as 3x3x64x64")
     n, h, w, c = _sizes("input", words[1])

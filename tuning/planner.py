@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from convopt.algorithms import parallel
 from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
 from convopt.kernels import registry
 
-from . import cache, cost_model, measure, records
-from .candidates import Candidate, Identity, Request, applicable, candidates, label, parse_algorithm
+from . import cache, cost_model, measure, measure_speeds, records, rules
+from .candidates import Candidate, Identity, Request, applicable, candidates, parse_algorithm
+from .choice import Choice, Contender
 from .cost_model import Speeds
+from .measure import NORMAL, Effort
 from .records import Record
 
 __all__ = ["LEVELS", "Choice", "Contender", "Request", "applicable", "budget", "choose"]
@@ -27,102 +29,36 @@ LEVELS = ("estimate", "measure", "exhaustive", "cached")
 PRUNE = 4.0
 #: Choices kept at hand; beyond that many, all are made anew from the cache.
 AT_HAND = 4096
+#: What was measured on a busy machine is measured again by later processes, until it was tried so often.
+NOISY_TRIES = 3
 #: The cache's key of the machine's constants.
 SPEEDS_KEY = "machine"
 
 
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One candidate as ``explain`` shows it. Times in seconds per call, sizes in bytes, None where it was not timed.
-
-    estimate: the cost model's time. error: measured max|y - y64| / max|y64|, else the expected one. verdict: why it was
-    not chosen; "chosen" for the one that was.
-    """
-
-    algorithm: str
-    params: dict[str, int]
-    estimate: float
-    seconds: float | None
-    spread: float | None
-    error: float
-    workspace_bytes: int
-    packed_bytes: int
-    verdict: str
-
-    @property
-    def label(self) -> str:
-        """As users write it: ``winograd:t=6``."""
-        return label(self.algorithm, tuple(self.params.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The chosen algorithm with parameters, and how it was chosen.
-
-    source: "named" by the caller, "estimate", "measured" just now, or remembered from the "cache".
-    seconds: of one call, as measured, else as estimated. error: measured max|y - y64| / max|y64|, None if it was not.
-    contenders: every candidate, the chosen one first, then the faster before the slower.
-    """
-
-    algorithm: str
-    params: dict[str, int]
-    source: str
-    seconds: float
-    error: float | None
-    contenders: tuple[Contender, ...]
-
-    def explain(self) -> str:
-        """A table of the contenders for people, and what the choice rests on."""
-        reasons = {
-            "named": "the caller named it",
-            "estimate": "by the cost model: nothing is remembered of this problem",
-            "measured": "measured just now",
-            "cache": "measured earlier on this machine",
-        }
-        lines = [f"{self.contenders[0].label}: {reasons[self.source]}"]
-        rows = [("", "time", "spread", "estimate", "error", "workspace", "filters", "")]
-        for each in self.contenders:
-            rows.append(
-                (
-                    each.label,
-                    "-" if each.seconds is None else _duration(each.seconds),
-                    "-" if each.spread is None else f"{100 * each.spread:.0f} %",
-                    _duration(each.estimate),
-                    f"{each.error:.1e}",
-                    _size(each.workspace_bytes),
-                    _size(each.packed_bytes),
-                    each.verdict,
-                )
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-            lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:-1], row[-1]]).rstrip())
-        return "\n".join(lines)
-
-
 _measuring = threading.Lock()
+# Keys of what this process measured: had it been busy around it, it would still be.
+_measured_here: set[str] = set()
 # The cache's generation that they belong to, and the choices made.
-_at_hand: tuple[int, dict[tuple[Request, str, str, str], Choice]] = (-1, {})
+_at_hand: tuple[int, dict[tuple[object, ...], Choice]] = (-1, {})
 
 
-def choose(request: Request, tune: str, algorithm: str = "auto") -> Choice:
+def choose(request: Request, tune: str, algorithm: str = "auto", effort: Effort = NORMAL) -> Choice:
     """The algorithm to use for a request.
 
     tune: one of LEVELS. algorithm: "auto", a name, or a name with parameters as in "winograd:t=6": then only these
-    candidates take part, and unless it is to be measured or was, the first of them is it.
+    candidates take part, and unless it is to be measured or was, the first of them is it. effort: of measuring, if it comes to that.
 
     Raises UnsupportedError (no such algorithm or parameters, or not for this problem), WorkspaceError (none within
     max_workspace), CacheMiss, ShapeError (no such level).
     """
     global _at_hand
-    mark = (request, tune, algorithm, registry.isa())
+    mark = (request, tune, algorithm, registry.isa(), rules.environment())
     generation, choices = _at_hand
     if generation == cache.generation():
         choice = choices.get(mark)
         if choice is not None:
             return choice
-    choice = _choose(request, tune, algorithm)
+    choice = _pinned(request, tune, algorithm, effort) or _choose(request, tune, algorithm, effort)
     generation, choices = _at_hand
     if generation != cache.generation() or len(choices) >= AT_HAND:
         _at_hand = generation, choices = cache.generation(), {}
@@ -130,14 +66,47 @@ def choose(request: Request, tune: str, algorithm: str = "auto") -> Choice:
     return choice
 
 
-def budget(request: Request) -> float:
+def is_free() -> bool:
+    """Whether measuring could begin here and now: nobody else measures, and this is neither a parallel region nor a forked child."""
+    return parallel.can_time() and not _measuring.locked()
+
+
+def budget(request: Request, effort: Effort = NORMAL) -> float:
     """Seconds that choosing by "measure" would take now: 0 where nothing is left to measure."""
     allowed, estimates = _admitted(request, candidates(request), "auto")
     missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
-    return measure.cost([estimates[each] for each in missing]) if missing else 0.0
+    return measure.cost([estimates[each] for each in missing], effort.limit, effort.rounds) if missing else 0.0
 
 
-def _choose(request: Request, tune: str, algorithm: str) -> Choice:
+def _pinned(request: Request, tune: str, algorithm: str, effort: Effort) -> Choice | None:
+    """The choice of the rule that pins this problem's algorithm, if one does and that algorithm can serve it."""
+    if algorithm != "auto":
+        return None
+    for pin in rules.pins(request):
+        try:
+            choice = _choose(request, tune, pin.algorithm, effort)
+        except (UnsupportedError, WorkspaceError):  # a rule for many problems need not fit each of them
+            continue
+        return replace(choice, source="pinned", note=pin.origin)
+    return None
+
+
+def remeasure(request: Request, algorithm: str = "auto") -> tuple[Record, ...]:
+    """Measure as "measure" would had nothing been remembered; what is remembered stays as it is, see ``remember``."""
+    found = candidates(request, algorithm)
+    with _measuring:
+        allowed, estimates = _admitted(request, found, algorithm)
+        missing = _missing(request, allowed, estimates, (), "measure")
+        return tuple(measure.measure(request, missing, estimates))
+
+
+def remember(request: Request, fresh: Iterable[Record], algorithm: str = "auto") -> None:
+    """Take records of ``remeasure`` over, in the place of earlier ones of the same candidates."""
+    known = _remembered(request, algorithm, candidates(request, algorithm))
+    cache.put(_key(request, algorithm), records.to_json(records.merge(known, fresh)))
+
+
+def _choose(request: Request, tune: str, algorithm: str, effort: Effort) -> Choice:
     if not isinstance(tune, str):
         raise DTypeError(f"tune is {tune!r}; expected one of {', '.join(LEVELS)}")
     if tune not in LEVELS:
@@ -150,7 +119,7 @@ def _choose(request: Request, tune: str, algorithm: str) -> Choice:
     if not request.deterministic:
         known = _remembered(request, algorithm, found)
         if tune in ("measure", "exhaustive") and not (named and len(allowed) == 1) and _can_measure(request):
-            known, measured = _measured(request, tune, algorithm, found)
+            known, measured = _measured(request, tune, algorithm, found, effort)
             source = "measured" if measured else "cache"
             estimates = _estimates(request, found)
     best = records.select(_of(known, allowed), request)
@@ -165,20 +134,32 @@ def _choose(request: Request, tune: str, algorithm: str) -> Choice:
         source = "named" if named else "estimate"
     if named and len(allowed) == 1:
         source = "named"
-    contenders = _contenders(request, found, chosen, estimates, known)
+    contenders = _contenders(request, found, chosen, estimates, known, _refused(request, found, algorithm))
     seconds = estimates[chosen] if best is None or best.seconds is None else best.seconds
-    return Choice(chosen.algorithm, dict(chosen.params), source, seconds, None if best is None else best.error, contenders)
+    note = "while it was busy" if best is not None and best.noisy else ""
+    return Choice(chosen.algorithm, dict(chosen.params), source, seconds, None if best is None else best.error, contenders, note)
 
 
 def _admitted(request: Request, found: Sequence[Candidate], algorithm: str) -> tuple[list[Candidate], dict[Candidate, float]]:
     """The candidates within the request's limits, and the estimates of all."""
-    allowed, refused = records.admissible(found, request)
+    refused = _refused(request, found, algorithm)
+    allowed = [each for each in found if each not in refused]
     if not allowed:
-        if all(each.spreads_nonfinite for each in found):
+        blocked = [reason for reason in refused.values() if reason.startswith("blocked")]
+        if len(blocked) == len(found):
+            raise UnsupportedError(f"every algorithm for {request.shape.key()} is {blocked[0]}")
+        if request.finite_only and all(each.spreads_nonfinite for each in found):
             raise UnsupportedError(f"algorithm is {algorithm!r}, which spreads NaN and Inf; accuracy='ieee' excludes such algorithms")
-        least = min(each.workspace_bytes for each, reason in refused.items() if reason.startswith("workspace"))
+        least = min((each.workspace_bytes for each, reason in refused.items() if reason.startswith("workspace")), default=0)
         raise WorkspaceError(f"max_workspace is {request.max_workspace} bytes; {request.shape.key()} needs at least {least}", least)
     return allowed, _estimates(request, found)
+
+
+def _refused(request: Request, found: Sequence[Candidate], algorithm: str) -> dict[Candidate, str]:
+    """The candidates that must not be chosen, and why: by the request's limits or, unless the caller named them, by a rule."""
+    blocked = {} if algorithm != "auto" else {each: reason for each in found if (reason := rules.blocked(each, request))}
+    allowed = [each for each in found if each not in blocked]
+    return blocked | records.admissible(allowed, request)[1]
 
 
 def _estimates(request: Request, found: Iterable[Candidate]) -> dict[Candidate, float]:
@@ -208,8 +189,9 @@ def _of(known: Iterable[Record], allowed: Iterable[Candidate]) -> list[Record]:
 
 
 def _can_measure(request: Request) -> bool:
-    """Not where there is nothing to compute, nor in a place where as many threads as asked for cannot run."""
-    return not request.shape.is_empty and 0 not in request.shape.input_shape and parallel.current(request.threads) == request.threads
+    """Not where there is nothing to compute, nor where timings mean nothing or as many threads as asked for cannot run."""
+    empty = request.shape.is_empty or 0 in request.shape.input_shape
+    return not empty and parallel.can_time() and parallel.current(request.threads) == request.threads
 
 
 def _missing(
@@ -219,7 +201,8 @@ def _missing(
 
     The cost model's best may be its worst mistake: so everything it thinks faster than what was measured takes part too.
     """
-    seen = {record.identity for record in known if tune != "exhaustive" or record.seconds is not None or record.rejected}
+    settled = (record for record in known if request.key() in _measured_here or not 0 < record.noisy < NOISY_TRIES)
+    seen = {record.identity for record in settled if tune != "exhaustive" or record.seconds is not None or record.rejected}
     limit = PRUNE * min(estimates[each] for each in allowed)
     best = records.select(_of(known, allowed), request)
     if best is not None and best.fastest is not None:
@@ -228,14 +211,14 @@ def _missing(
     return sorted(missing, key=lambda each: estimates[each])
 
 
-def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candidate]) -> tuple[tuple[Record, ...], bool]:
+def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candidate], effort: Effort) -> tuple[tuple[Record, ...], bool]:
     """All records once nothing is missing, and whether anything had to be measured for that."""
     key = _key(request, algorithm)
     measured = False
     tried: set[Candidate] = set()
     with _measuring:  # two measurements at a time would measure each other
         if cache.get(SPEEDS_KEY) is None:
-            cache.put(SPEEDS_KEY, measure.speeds().to_json())
+            cache.put(SPEEDS_KEY, measure_speeds.speeds().to_json())
         allowed, estimates = _admitted(request, found, algorithm)
         while True:
             known = _remembered(request, algorithm, found)
@@ -246,16 +229,23 @@ def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candi
             # The best so far runs again beside the new ones: times of different hours do not compare.
             best = records.select(_of(known, allowed), request)
             anchor = [each for each in allowed if best is not None and each.identity == best.identity]
-            fresh = measure.measure(request, anchor + missing, None if tune == "exhaustive" else estimates)
-            cache.put(key, records.to_json(records.merge(known, fresh)))
+            fresh = measure.measure(
+                request, anchor + missing, None if tune == "exhaustive" else estimates, limit=effort.limit, rounds=effort.rounds
+            )
+            cache.put(key, records.to_json(records.merge(known, records.counted(known, fresh))))
+            _measured_here.add(request.key())
             measured = True
 
 
 def _contenders(
-    request: Request, found: Sequence[Candidate], chosen: Candidate, estimates: dict[Candidate, float], known: Iterable[Record]
+    request: Request,
+    found: Sequence[Candidate],
+    chosen: Candidate,
+    estimates: dict[Candidate, float],
+    known: Iterable[Record],
+    refused: dict[Candidate, str],
 ) -> tuple[Contender, ...]:
     by_identity = {record.identity: record for record in known}
-    refused = records.admissible(found, request)[1]
     contenders = []
     for each in found:
         record = by_identity.get(each.identity)
@@ -296,17 +286,3 @@ def _verdict(
         return f"error {record.error:.1e} is above {request.accuracy:.1e}"
     ratio = record.fastest / winner.fastest
     return f"{ratio:.2f} times slower" if ratio > records.TIE else "as fast, but less accurate or with a larger workspace"
-
-
-def _duration(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
-
-
-def _size(nbytes: int) -> str:
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if nbytes >= scale:
-            return f"{nbytes / scale:.3g} {unit}"
-    return f"{nbytes} B"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .candidates import Candidate, Identity, Params, Request, label
@@ -25,7 +25,8 @@ class Record:
 
     seconds: lower quartile, which a busy machine disturbs less than the median. fastest: smallest, which is what choices
     compare. spread: interquartile range over the lower quartile.
-    error: max|y - y64| / max|y64|, measured. rejected: why it must never be chosen, "" where nothing is wrong with it.
+    error: max|y - y64| / max|y64|, measured. noisy: how often in succession something disturbed the machine all the while.
+    rejected: why it must never be chosen, "" where nothing is wrong with it.
     """
 
     algorithm: str
@@ -39,6 +40,7 @@ class Record:
     spread: float | None = None
     error: float | None = None
     samples: int = 0
+    noisy: int = 0
     rejected: str = ""
 
     @property
@@ -63,7 +65,7 @@ class Record:
         if not all(isinstance(name, str) and type(value) is int for name, value in params.items()):
             raise ValueError(f"params is {params!r}")
         record = cls(**{**values, "params": tuple(sorted(params.items()))})
-        integers = (record.revision, record.workspace_bytes, record.packed_bytes, record.samples)
+        integers = (record.revision, record.workspace_bytes, record.packed_bytes, record.samples, record.noisy)
         reals = [value for value in (record.seconds, record.fastest, record.spread, record.error) if value is not None]
         if not all(type(value) is int and value >= 0 for value in integers):
             raise ValueError(f"not counts: {integers}")
@@ -91,6 +93,12 @@ def merge(old: Iterable[Record], new: Iterable[Record]) -> tuple[Record, ...]:
     """All records, the new one where both have the same candidate; earlier revisions are forgotten."""
     merged = {(record.algorithm, record.params): record for record in (*old, *new)}
     return tuple(merged.values())
+
+
+def counted(old: Iterable[Record], new: Iterable[Record]) -> list[Record]:
+    """The new records, those that are noisy telling how often in succession they have been."""
+    before = {record.identity: record.noisy for record in old}
+    return [replace(record, noisy=1 + before.get(record.identity, 0)) if record.noisy else record for record in new]
 
 
 def alive(records: Iterable[Record], candidates: Iterable[Candidate]) -> tuple[Record, ...]:

@@ -15,6 +15,7 @@ cdef int default_threads = 1
 # libgomp's threads do not survive a fork, and a region entered in the child would wait for them for ever.
 cdef bint pool_started = False
 cdef bint pool_lost = False
+cdef bint forked = False
 
 
 cdef int thread_limit(int wanted) noexcept nogil:
@@ -36,6 +37,11 @@ cdef int thread_limit(int wanted) noexcept nogil:
 def current(wanted=None):
     """Threads a call would use now when asked for `wanted` (None: the default)."""
     return thread_limit(0 if wanted is None else wanted)
+
+
+def can_time():
+    """Whether timings taken here would mean something: not in a parallel region, nor in a forked child beside its siblings."""
+    return not (forked or omp_in_parallel())
 
 
 def set_default(int threads):
@@ -88,8 +94,8 @@ def _initial_default():
 
 
 def _after_fork_in_child():
-    global pool_lost
-    pool_lost = pool_started
+    global pool_lost, forked
+    pool_lost, forked = pool_started, True
 
 
 set_default(_initial_default())

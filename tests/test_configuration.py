@@ -1,0 +1,155 @@
+"""What conv2d keeps between calls: bounded by bytes; tuned once, while other threads go on."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import convopt
+from convopt import configuration
+from convopt.algorithms import parallel
+from convopt.configuration import configurations
+from convopt.errors import ShapeError
+from convopt.shape import ConvShape
+from convopt.tuning import measure, planner
+from convopt.tuning.candidates import Request
+
+X, W = np.ones((1, 12, 12, 8), np.float32), np.ones((3, 3, 8, 16), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def empty_table(cache_folder):
+    configurations.clear()
+    yield
+    configurations.clear()
+
+
+def the_only():
+    (found,) = configurations._table.values()
+    return found
+
+
+def test_plans_are_bounded_by_their_bytes(monkeypatch):
+    one = convopt.conv2d(X, W)
+    size = configurations.nbytes
+    assert size > W.nbytes
+    monkeypatch.setenv("CONVOPT_PLAN_MEMORY", str(size * 4))
+    for height in range(4, 40):
+        convopt.conv2d(np.ones((1, height, 12, 8), np.float32), W)
+        assert configurations.nbytes <= size * 6  # taller images may take a little more
+    assert 1 < len(configurations) < 10
+    np.testing.assert_array_equal(convopt.conv2d(X, W), one)
+
+
+def test_what_is_in_use_stays_longest(monkeypatch):
+    convopt.conv2d(X, W)
+    kept = the_only()
+    monkeypatch.setattr(configuration, "MOST", 4)
+    for height in range(4, 30):
+        convopt.conv2d(np.ones((1, height, 12, 8), np.float32), W)
+        convopt.conv2d(X, W)
+    assert kept in configurations._table.values()
+    assert len(configurations) <= 4
+
+
+def test_one_configuration_is_kept_however_large(monkeypatch):
+    monkeypatch.setenv("CONVOPT_PLAN_MEMORY", "0")
+    for _ in range(2):
+        convopt.conv2d(X, W)
+        assert len(configurations) == 1
+
+
+@pytest.mark.parametrize("text", ["many", "-1", "1.5"])
+def test_an_impossible_bound_is_named(monkeypatch, text):
+    monkeypatch.setenv("CONVOPT_PLAN_MEMORY", text)
+    with pytest.raises(ShapeError, match=f"CONVOPT_PLAN_MEMORY is '{text}'"):
+        convopt.conv2d(X, W)
+
+
+def test_calls_are_tuned_once_they_have_paid_for_it():
+    convopt.conv2d(X, W, threads=1)
+    found = the_only()
+    assert 0 < found.allowance < float("inf")
+    assert found.idle[0].choice.source == "estimate"
+    found.spent = found.allowance
+    convopt.conv2d(X, W, threads=1)
+    assert found.idle[0].choice.source in ("measured", "cache")
+    assert found.allowance == float("inf")
+
+
+def test_other_threads_go_on_while_one_measures(monkeypatch):
+    """Both the same configuration and another that would have its turn."""
+    real, begun, end = measure.measure, threading.Event(), threading.Event()
+
+    def slow(*arguments, **effort):
+        begun.set()
+        assert end.wait(20)
+        return real(*arguments, **effort)
+
+    monkeypatch.setattr(measure, "measure", slow)
+    calls = [lambda: convopt.conv2d(X, W, threads=1), lambda: convopt.conv2d(X[:, 1:], W, threads=1)]
+    for call in calls:
+        call()
+    for each in configurations._table.values():
+        each.spent = each.allowance
+    tuner = threading.Thread(target=calls[0])
+    tuner.start()
+    assert begun.wait(20)
+    for call in calls * 3:
+        started = time.monotonic()
+        call()
+        assert time.monotonic() - started < 2
+    end.set()
+    tuner.join()
+    calls[1]()  # now it is its turn
+    assert [each.allowance for each in configurations._table.values()] == [float("inf")] * 2
+
+
+def test_a_failed_measurement_leaves_the_plans_there_are(monkeypatch):
+    def interrupted(*arguments, **effort):
+        raise KeyboardInterrupt
+
+    expected = convopt.conv2d(X, W, threads=1)
+    found = the_only()
+    found.spent = found.allowance
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            convopt.conv2d(X, W, threads=1)
+    np.testing.assert_array_equal(convopt.conv2d(X, W, threads=1), expected)
+    assert found.nbytes > 0
+
+
+def test_a_forked_child_never_measures():
+    convopt.conv2d(X, W, threads=1)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            found = the_only()
+            found.spent = found.allowance
+            convopt.conv2d(X, W, threads=1)
+            request = Request(ConvShape(1, 9, 9, 4, 4, 3, 3), False, None, 1, True)
+            estimated = planner.choose(request, "measure").source == "estimate"
+            status = 0 if estimated and found.allowance < float("inf") and not parallel.can_time() else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert parallel.can_time()
+
+
+def test_deterministic_is_a_setting_of_the_environment(monkeypatch):
+    monkeypatch.setenv("CONVOPT_DETERMINISTIC", "1")
+    convopt.conv2d(X, W)
+    assert the_only().request.deterministic
+    assert the_only().allowance == float("inf")
+    configurations.clear()
+    monkeypatch.setenv("CONVOPT_DETERMINISTIC", "0")
+    convopt.conv2d(X, W)
+    assert not the_only().request.deterministic
+    configurations.clear()
+    monkeypatch.setenv("CONVOPT_DETERMINISTIC", "perhaps")
+    with pytest.raises(ShapeError, match="CONVOPT_DETERMINISTIC is 'perhaps'"):
+        convopt.conv2d(X, W)
