@@ -18,10 +18,10 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_STRIP_COLUMNS, Depthwise, Strip
+from convopt.kernels.registry cimport CONVOPT_STRIP_REACH, Depthwise, Strip
 
 NAME = "depthwise"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -83,8 +83,8 @@ cdef class Implementation(Convolver):
         # A strip of several rows has neighbouring taps in neighbouring rows.
         self.input_rows = (self.rows - 1) * self.conv.stride_h + self.conv.r
         self.multiplier = self.conv.group_k
-        reach = (CONVOPT_STRIP_COLUMNS - 1) * shape.strides[1] + shape.extent[1]
-        self.zeros = Buffer((min(shape.w, reach) * (shape.c if self.multiplier == 1 else self.vl) + self.vl) * shape.itemsize)
+        pitch = shape.c if self.multiplier == 1 else self.vl
+        self.zeros = Buffer((CONVOPT_STRIP_REACH * pitch + self.vl) * shape.itemsize)
         self.zeros.fill(0)
 
     cdef size_t packed_size(self) noexcept nogil:
@@ -137,11 +137,13 @@ cdef class Implementation(Convolver):
         strip.out_row, strip.out_pixel = self.conv.ow * self.conv.k, self.conv.k
         strip.rows = <int>((index + 1) * self.conv.oh // self.strips - row)
         strip.epilogue = call.epilogue
-        # Short strips: all vectors of channels of a few pixels in turn, so that memory is walked in order.
+        # Short strips: all vectors of channels of a few pixels in turn, so that memory is walked in order. A few more
+        # where neighbouring windows share most of their columns, which then come from L1.
+        cdef ptrdiff_t short = self.columns if self.conv.stride_w > 1 else 2 * self.columns
         while first < self.conv.ow:
             strip.width = self.conv.ow - first
-            if self.multiplier == 1 and strip.width >= 3 * self.columns:
-                strip.width = 2 * self.columns
+            if self.multiplier == 1 and strip.width >= short + self.columns:
+                strip.width = short
             strip.column = first * self.conv.stride_w - self.conv.pad_left
             for block in range(begin, end):
                 for i in range(self.input_rows):

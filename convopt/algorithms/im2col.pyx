@@ -1,15 +1,16 @@
-"""im2col by panels: the windows of a block of output pixels are copied into a panel, and the panel multiplied.
+"""im2col by blocks: taps and channels are folded into one depth, and the matrix of windows never exists.
 
-Folding the taps and the channels into one depth Q = R*S*C/groups pays where there are few channels (the first layer of
-every network): the product then runs over Q elements in a row, not over C/groups of them at a time. The whole im2col
-matrix never exists; a panel is as large as a cache.
+Folding pays where there are few channels (the first layer of every network): the product runs over long rows of
+elements, not over C/groups of them at a time.
 
 A block is some output rows of one image, or a part of one row. Its input, with the padding around it, is the *band*:
-a copy in the workspace, or the input itself where the block touches no padding. Out of the band, `gather` copies
+a copy in the workspace, or the input itself where the block touches no padding.
 
-* NHWC: pixel by pixel the window, as rows of Q elements; the product is rows x filter panels, pixels x channels;
-* NCHW: tap by tap the pixels, as Q rows of `nr` pixels; the product is filters x this panel, channels x pixels. The band
-  keeps columns that are a stride apart together, so that neighbouring outputs read neighbouring elements.
+* NHWC: a row of a window, S*C elements, lies in one piece in the band. So nothing more is copied: the product, pixels x
+  channels, reads the R rows of each window where they are. With dilation the pieces are single taps, of C elements.
+* NCHW: tap by tap, `gather` copies the pixels into a panel as Q = R*S*C/groups rows of `nr` pixels; the product is filters
+  x this panel, channels x pixels. The band keeps columns that are a stride apart together, so that neighbouring outputs
+  read neighbouring elements.
 """
 
 from convopt.algorithms import panels
@@ -24,13 +25,14 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
 cdef enum:
-    BLOCK_BYTES = 1 << 17    # windows of one block (NHWC), or its input (NCHW): within the smallest L2 in use
-    PANEL_BYTES = 1 << 14    # windows of one panel (NHWC): half of the smallest L1 in use, beside a panel of filters
+    BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
+    STEP_BYTES = 1 << 14     # input under some tiles of pixels (NHWC): half of the smallest L1 in use, beside a panel of filters
+    STEP_TILES = 64          # most of them
     CACHE_LINE = 64
     FEW_UNITS = 32           # output rows that are enough for any number of threads
 
@@ -68,12 +70,12 @@ def expected_error(shape, params):
 
 
 def work(shape, params, threads):
-    """Every window is written to the panel and read from it; tensors and filters move once."""
+    """In NCHW every window is written to the panel and read from it; tensors and filters move once."""
     vl, _ = panels.tiles(shape)
     pixels = shape.n * shape.oh * shape.ow
     nhwc = shape.data_format == "NHWC"
     lanes = -(-shape.group_k // vl) * vl * shape.groups if nhwc else shape.k
-    windows = shape.itemsize * pixels * shape.depth * shape.groups
+    windows = 0 if nhwc else shape.itemsize * pixels * shape.depth * shape.groups
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
     return Work(
         gemm_flops=2.0 * pixels * lanes * shape.depth,
@@ -90,6 +92,11 @@ cdef struct Block:
     ptrdiff_t image, row, column, rows, width
 
 
+# A pixel of a block.
+cdef struct Position:
+    ptrdiff_t row, column
+
+
 # Where a block finds its input. Distances in elements: from a row to the next, from a column to the next column that
 # is a stride away (pitch_x) and, within a stride, to the next (phase); from an output row's first input row to the next
 # one's (step), and from a tap's input row to the next one's (tap).
@@ -100,15 +107,16 @@ cdef struct Band:
 
 cdef class Implementation(Convolver):
     cdef int nv, nr, mr
-    cdef ptrdiff_t depth, pitch              # elements: of a window, between windows of a panel
+    cdef ptrdiff_t depth, pitch              # elements: of a window, between filters (NCHW)
+    cdef ptrdiff_t runs, length              # a window (NHWC) is so many runs of so many elements that are neighbours in the band
     cdef ptrdiff_t columns                   # filter panels (NHWC) or tiles of filters (NCHW) of one group
     cdef ptrdiff_t segments, block_rows      # parts of an output row; output rows of a block
     cdef ptrdiff_t band_rows, band_width     # of the largest block, in pixels
-    cdef ptrdiff_t panel_pixels              # of a panel (NHWC)
+    cdef ptrdiff_t step_tiles                # pixel tiles multiplied by a panel of filters before the next one (NHWC)
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
-        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
@@ -122,8 +130,14 @@ cdef class Implementation(Convolver):
             most = max(<ptrdiff_t>(4 * self.nr), most)
         else:
             self.columns = (self.conv.group_k + self.nr - 1) // self.nr
-            most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (self.pitch * item))
-            self.panel_pixels = max(<ptrdiff_t>1, PANEL_BYTES // (self.pitch * item * self.mr)) * self.mr
+            self.runs = self.conv.r if self.conv.dilation_w == 1 else self.conv.r * self.conv.s
+            self.length = self.depth // self.runs
+            step = self.conv.group_c * self.conv.stride_w * item
+            most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.stride_h))
+            self.step_tiles = min(<ptrdiff_t>STEP_TILES, max(<ptrdiff_t>1, STEP_BYTES // (step * self.conv.r * self.mr)))
+            # Filters that stay in L1 anyway meet one tile at a time: its output is then written in one go.
+            if whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES:
+                self.step_tiles = 1
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
         self.segments = (ow + most - 1) // most
@@ -143,16 +157,16 @@ cdef class Implementation(Convolver):
         return whole(self.band_rows * columns * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
 
     cdef size_t panel_size(self) noexcept nogil:
-        cdef ptrdiff_t elements = self.depth * self.nr if self.conv.nchw else self.panel_pixels * self.pitch
-        return whole(elements * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
+        """Of a panel of pixels (NCHW)."""
+        return whole(self.depth * self.nr * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE) if self.conv.nchw else 0
 
-    cdef size_t offsets_size(self) noexcept nogil:
-        cdef ptrdiff_t rows = self.depth if self.conv.nchw else self.panel_pixels
-        cdef ptrdiff_t runs = self.nr if self.conv.nchw else self.conv.r * self.conv.s
-        return whole((rows + 2 * runs) * sizeof(ptrdiff_t), CACHE_LINE)
+    cdef size_t table_size(self) noexcept nogil:
+        """Of the offsets that `gather` needs (NCHW), or of the row pointers that the product needs (NHWC)."""
+        cdef ptrdiff_t entries = self.depth + 2 * self.nr if self.conv.nchw else self.step_tiles * self.runs * self.mr
+        return whole(entries * sizeof(void *), CACHE_LINE)
 
     cdef size_t workspace_size(self, int threads) noexcept nogil:
-        return threads * (self.band_size() + self.panel_size() + self.offsets_size())
+        return threads * (self.band_size() + self.panel_size() + self.table_size())
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """NHWC: panels as for direct. NCHW: [output channel][input channel][tap], `pitch` apart."""
@@ -182,9 +196,9 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t unit = share_begin(self.units(), part // across, rows), last = share_begin(self.units(), part // across + 1, rows)
         cdef ptrdiff_t column_first = share_begin(self.columns, part % across, across)
         cdef ptrdiff_t column_last = share_begin(self.columns, part % across + 1, across)
-        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panel_size() + self.offsets_size())
+        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panel_size() + self.table_size())
         cdef char *panel = band_memory + self.band_size()
-        cdef ptrdiff_t *offsets = <ptrdiff_t *>(panel + self.panel_size())
+        cdef void *table = panel + self.panel_size()
         cdef ptrdiff_t group
         cdef Block block
         cdef Band band
@@ -194,9 +208,9 @@ cdef class Implementation(Convolver):
             for group in range(self.conv.groups):
                 band = self.band_of(call.x, &block, group, band_memory)
                 if self.conv.nchw:
-                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, panel, offsets)
+                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, panel, <ptrdiff_t *>table)
                 else:
-                    self.multiply_nhwc(call, &block, &band, group, column_first, column_last, panel, offsets)
+                    self.multiply_nhwc(call, &block, &band, group, column_first, column_last, <const void **>table)
 
     cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil:
         """The block that begins with this unit (a segment of an output row) and ends before unit `last`."""
@@ -210,7 +224,7 @@ cdef class Implementation(Convolver):
         return block
 
     cdef Band band_of(self, const char *x, const Block *block, ptrdiff_t group, char *memory) noexcept nogil:
-        """The block's input: in place where neither padding nor the end of the input is in reach, else copied."""
+        """The block's input: in place where padding (for NCHW also the end of the input) is out of reach, else copied."""
         cdef ptrdiff_t y = block.row * self.conv.stride_h - self.conv.pad_top
         cdef ptrdiff_t x0 = block.column * self.conv.stride_w - self.conv.pad_left
         cdef ptrdiff_t height = (block.rows - 1) * self.conv.stride_h + (self.conv.r - 1) * self.conv.dilation_h + 1
@@ -222,12 +236,12 @@ cdef class Implementation(Convolver):
             band.row, band.pixel, band.phase, band.channel = w, 1, 0, h * w
             begin = ((block.image * c + group * self.conv.group_c) * h + y) * w + x0
             end = begin + ((self.conv.group_c - 1) * h + height - 1) * w + width
-            inside = inside and self.conv.stride_w == 1
+            inside = inside and self.conv.stride_w == 1 and (self.conv.n * h * w * c - end) * self.conv.itemsize >= CONVOPT_GATHER_SLACK
         else:
             band.row, band.pixel, band.phase, band.channel = w * c, self.conv.stride_w * c, c, 1
-            begin = ((block.image * h + y) * w + x0) * c + group * self.conv.group_c
-            end = begin + ((height - 1) * w + width) * c
-        if inside and (self.conv.n * h * w * c - end) * self.conv.itemsize >= CONVOPT_GATHER_SLACK:
+            begin = ((block.image * h + y) * w + x0) * c
+            inside = inside and self.conv.groups == 1
+        if inside:
             band.data = x + begin * self.conv.itemsize
             band.step, band.tap = self.conv.stride_h * band.row, self.conv.dilation_h * band.row
             return band
@@ -291,56 +305,64 @@ cdef class Implementation(Convolver):
                              to + (phase * phase_pitch + column // stride) * item, 1, item)
 
     cdef void multiply_nhwc(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
-                            ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:
-        """Gather the windows of the block's pixels, a panel at a time, and multiply each with the group's filters."""
-        cdef ptrdiff_t r, s, runs = 0, first, last, i, row = 0, column = 0, pixels = block.rows * block.width
-        cdef ptrdiff_t start = (block.image * self.conv.oh + block.row) * self.conv.ow + block.column
-        cdef ptrdiff_t *pixel = offsets
-        cdef ptrdiff_t *run = offsets + self.panel_pixels
-        cdef ptrdiff_t *length = run + self.conv.r * self.conv.s
-        # Taps that are neighbours in memory make one run.
-        cdef bint joined = self.conv.dilation_w == 1 and band.phase == self.conv.group_c
-        for r in range(self.conv.r):
-            for s in range(1 if joined else self.conv.s):
-                run[runs] = r * band.tap + s * self.conv.dilation_w * band.phase
-                length[runs] = self.conv.s * self.conv.group_c if joined else self.conv.group_c
-                runs += 1
-        first = 0
-        while first < pixels:
-            last = min(first + self.panel_pixels, pixels)
-            for i in range(last - first):
-                pixel[i] = row * band.step + column * band.pixel
-                column += 1
-                if column == block.width:
-                    column = 0
-                    row += 1
-            self.kernels.gather(last - first, pixel, runs, run, length, band.data, panel, self.pitch)
-            self.multiply_windows(call, start + first, last - first, group, column_first, column_last, panel)
+                            ptrdiff_t column_last, const void **table) noexcept nogil:
+        """The block's pixels times the group's filters, a few tiles of pixels at a time."""
+        cdef ptrdiff_t item = self.conv.itemsize, pixels = block.rows * block.width, tiles = (pixels + self.mr - 1) // self.mr
+        cdef ptrdiff_t small = pixels // tiles, taller = pixels % tiles    # the first tiles are one pixel taller
+        cdef ptrdiff_t padded_k = whole(self.conv.group_k, self.kernels.vl), pitch = self.runs * self.mr
+        cdef ptrdiff_t first = 0, last, tile, column, offset, channel, ldb
+        cdef int nr
+        cdef char *origin = call.out + ((block.image * self.conv.oh + block.row) * self.conv.ow + block.column) * self.conv.k * item
+        cdef char *out
+        cdef const char *filters
+        cdef Position position = Position(0, 0)
+        cdef Epilogue epilogue = call.epilogue[0]
+        while first < tiles:
+            last = min(first + self.step_tiles, tiles)
+            for tile in range(first, last):
+                self.fill_table(block, band, &position, <int>(small + (tile < taller)), table + (tile - first) * pitch)
+            for column in range(column_first, column_last):
+                offset = column * self.nr
+                channel = group * self.conv.group_k + offset
+                ldb = min(<ptrdiff_t>self.nr, padded_k - offset)
+                nr = <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset)
+                filters = <const char *>self.packed.data + (group * padded_k + offset) * self.depth * item
+                if call.epilogue.bias != NULL:
+                    epilogue.bias = <const char *>call.epilogue.bias + channel * item
+                out = origin + channel * item
+                for tile in range(first, last):
+                    self.kernels.igemm(<int>(small + (tile < taller)), nr, self.runs, self.length, table + (tile - first) * pitch,
+                                       filters, ldb, out, self.conv.k, False, &epilogue)
+                    out += (small + (tile < taller)) * self.conv.k * item
+            origin += ((last - first) * small + max(<ptrdiff_t>0, min(last, taller) - first)) * self.conv.k * item
             first = last
 
-    cdef void multiply_windows(self, const Call *call, ptrdiff_t pixel, ptrdiff_t pixels, ptrdiff_t group, ptrdiff_t column_first,
-                               ptrdiff_t column_last, const char *panel) noexcept nogil:
-        """NHWC: a panel of windows, of the output pixels from `pixel` on, times the filter panels of a group."""
-        cdef ptrdiff_t item = self.conv.itemsize, tiles = (pixels + self.mr - 1) // self.mr
-        cdef ptrdiff_t column, tile, begin, end, offset, channel, ldb, i
-        cdef ptrdiff_t padded_k = whole(self.conv.group_k, self.kernels.vl)
-        cdef const char *filters
-        cdef const void *rows[CONVOPT_MAX_MR]
-        cdef Epilogue epilogue = call.epilogue[0]
-        for column in range(column_first, column_last):
-            offset = column * self.nr
-            channel = group * self.conv.group_k + offset
-            ldb = min(<ptrdiff_t>self.nr, padded_k - offset)
-            filters = <const char *>self.packed.data + (group * padded_k + offset) * self.depth * item
-            if call.epilogue.bias != NULL:
-                epilogue.bias = <const char *>call.epilogue.bias + channel * item
-            for tile in range(tiles):
-                begin = tile * pixels // tiles
-                end = (tile + 1) * pixels // tiles
-                for i in range(end - begin):
-                    rows[i] = panel + (begin + i) * self.pitch * item
-                self.kernels.igemm(<int>(end - begin), <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset), 1, self.depth, rows,
-                                   filters, ldb, call.out + ((pixel + begin) * self.conv.k + channel) * item, self.conv.k, False, &epilogue)
+    cdef void fill_table(self, const Block *block, const Band *band, Position *position, int mr, const void **table) noexcept nogil:
+        """NHWC: table[run * mr + i] is where run `run` of the i-th window from `position` on lies; moves the position on."""
+        cdef ptrdiff_t item = self.conv.itemsize, r, s, column = position.column, pixel = band.pixel * item
+        cdef ptrdiff_t down = band.tap * item, right = self.conv.dilation_w * band.phase * item
+        cdef const char *start = band.data + (position.row * band.step + column * band.pixel) * item
+        cdef const char *line
+        cdef const char *window
+        cdef int i, end
+        for r in range(self.conv.r):
+            for s in range(self.runs // self.conv.r):
+                line = start + r * down + s * right
+                window = line
+                i, end = 0, <int>min(<ptrdiff_t>mr, block.width - column)
+                while True:
+                    while i < end:
+                        table[i] = window
+                        window += pixel
+                        i += 1
+                    if end == mr:
+                        break
+                    line += band.step * item
+                    window = line - column * pixel
+                    end = <int>min(<ptrdiff_t>mr, end + block.width)
+                table += mr
+        position.row += (column + mr) // block.width
+        position.column = (column + mr) % block.width
 
     cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
                             ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:

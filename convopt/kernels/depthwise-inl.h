@@ -6,7 +6,7 @@
  * or columns than are left computes them all, and writes the surplus ones where the last wanted one goes afterwards. */
 
 /* Most input rows and columns under one body. */
-enum { PATCH_ROWS = 9, PATCH_COLUMNS = 14 };
+enum { PATCH_ROWS = 10, PATCH_COLUMNS = CONVOPT_STRIP_REACH };
 
 /* clamp(sum, lo, hi) of one pixel; of its first `count` channels only, if `partial`. */
 static ALWAYS_INLINE void depthwise_store(const int partial, REAL *to, vec sum, int count,
@@ -28,14 +28,20 @@ static ALWAYS_INLINE void depthwise_body(const int partial, const int taps_h, co
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
     UNROLL for (int i = 0; i < (rows - 1) * stride + taps_h; i++) {
         vec in[PATCH_COLUMNS];
-        UNROLL for (int j = 0; j < (columns - 1) * stride + taps_w; j++) in[j] = load(inputs[i] + j * pitch);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const int tap = i - r * stride;
-            if (tap < 0 || tap >= taps_h) continue;
-            UNROLL for (int s = 0; s < taps_w; s++) {
+        const REAL *at = inputs[i];
+        UNROLL for (int j = 0; j < (columns - 1) * stride + taps_w; j++) {
+            in[j] = load(at);
+            at += pitch;
+            __asm__("" : "+r"(at)); /* one pointer that moves, not one for each column */
+        }
+        UNROLL for (int s = 0; s < taps_w; s++) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                const int tap = i - r * stride;
+                if (tap < 0 || tap >= taps_h) continue;
                 const vec weight = load(weights + (tap * taps_w + s) * VL);
                 UNROLL for (int c = 0; c < columns; c++) sum[r][c] += in[c * stride + s] * weight;
             }
+            __asm__ volatile("" ::: "memory"); /* weights loaded earlier would push sums out of the registers */
         }
     }
     const ptrdiff_t last_row = strip->rows - 1, last_column = strip->width - x - 1;
@@ -56,23 +62,23 @@ static ALWAYS_INLINE void depthwise_rows(const int rows, const convopt_strip *st
     }
 }
 
-/* Copy the input under a body, columns `column` to `column + columns`, with zeros for what lies outside the image. */
-static void depthwise_patch(int rows, int columns, const convopt_strip *strip, ptrdiff_t column,
-                            REAL (*patch)[PATCH_COLUMNS * VL], const REAL **inputs) {
-    const vec zero = broadcast(0);
-    for (int i = 0; i < rows; i++) {
-        const REAL *row = strip->inputs[i];
-        const int outside = row == strip->zeros;
-        for (int j = 0; j < columns; j++) {
-            const ptrdiff_t at = column + j;
-            vec v = zero;
-            if (!outside && at >= 0 && at < strip->columns)
-                v = strip->count == VL ? load(row + at * strip->pitch)
-                                       : load_first(row + at * strip->pitch, strip->count);
-            store(patch[i] + j * VL, v);
+/* Copy the input under a body, from column `column` on, with zeros for what lies outside the image. */
+static ALWAYS_INLINE void depthwise_patch(const int rows, const int columns, const convopt_strip *strip,
+                                          ptrdiff_t column, REAL (*patch)[PATCH_COLUMNS * VL], const REAL **inputs) {
+    const REAL *from[PATCH_ROWS];
+    depthwise_rows(rows, strip, column, from);
+    for (int j = 0; j < columns; j++) {
+        const int inside = column + j >= 0 && column + j < strip->columns;
+        if (!inside) {
+            UNROLL for (int i = 0; i < rows; i++) store(patch[i] + j * VL, broadcast(0));
+        } else if (strip->count == VL) {
+            UNROLL for (int i = 0; i < rows; i++) store(patch[i] + j * VL, load(from[i] + j * strip->pitch));
+        } else {
+            UNROLL for (int i = 0; i < rows; i++)
+                store(patch[i] + j * VL, load_first(from[i] + j * strip->pitch, strip->count));
         }
-        inputs[i] = patch[i];
     }
+    UNROLL for (int i = 0; i < rows; i++) inputs[i] = patch[i];
 }
 
 /* Cover the strip with bodies; the last one is moved back where there is room. */
@@ -103,7 +109,7 @@ static void depthwise_patch(int rows, int columns, const convopt_strip *strip, p
 /* Register tiles: ROWS*COLUMNS sums, the vectors of one input row, and a weight. */
 #if REGISTERS == 32
 enum { ROWS_3 = 4, COLUMNS_3 = 5, ROWS_3_2 = 4, COLUMNS_3_2 = 4 };
-enum { ROWS_5 = 3, COLUMNS_5 = 6, ROWS_5_2 = 3, COLUMNS_5_2 = 4, ROWS_7 = 2, COLUMNS_7 = 7 };
+enum { ROWS_5 = 3, COLUMNS_5 = 6, ROWS_5_2 = 3, COLUMNS_5_2 = 4, ROWS_7 = 4, COLUMNS_7 = 4 };
 #else
 enum { ROWS_3 = 2, COLUMNS_3 = 4, ROWS_3_2 = 2, COLUMNS_3_2 = 3 };
 enum { ROWS_5 = 2, COLUMNS_5 = 3, ROWS_5_2 = 2, COLUMNS_5_2 = 3, ROWS_7 = 2, COLUMNS_7 = 3 };

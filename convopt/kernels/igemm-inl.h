@@ -7,6 +7,15 @@
  * prefetch beyond the end of b faults nothing. */
 enum { PREFETCH_ROWS = 6 };
 
+/* sum += out, whose last vector has `last` elements. */
+static ALWAYS_INLINE void igemm_add(const int mr, const int nv, vec (*sum)[CONVOPT_MAX_NV], const REAL *out,
+                                    ptrdiff_t ldo, int last) {
+    UNROLL for (int i = 0; i < mr; i++, out += ldo) {
+        UNROLL for (int v = 0; v < nv - 1; v++) sum[i][v] += load(out + v * VL);
+        sum[i][nv - 1] += last == VL ? load(out + (nv - 1) * VL) : load_first(out + (nv - 1) * VL, last);
+    }
+}
+
 static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff_t taps, ptrdiff_t depth,
                                      const REAL *const *rows, const REAL *b, ptrdiff_t ldb, REAL *out, ptrdiff_t ldo,
                                      int accumulate, const convopt_epilogue *epilogue) {
@@ -15,6 +24,9 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
     const int last = nr - (nv - 1) * VL; /* columns of the last vector */
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] =
         bias ? load(bias + v * VL) : broadcast(row_bias ? row_bias[i] : 0);
+    /* Where the result goes is seldom in a cache; asked for now, it is there when the sums are done. */
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++)
+        __builtin_prefetch(out + i * ldo + v * VL, 1);
     for (ptrdiff_t t = 0; t < taps; t++, rows += mr) {
         const REAL *row[CONVOPT_MAX_MR];
         UNROLL for (int i = 0; i < mr; i++) row[i] = rows[i];
@@ -28,26 +40,18 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
             }
         }
     }
-    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
-    UNROLL for (int i = 0; i < mr; i++) {
-        UNROLL for (int v = 0; v < nv; v++) {
-            const int count = v == nv - 1 ? last : VL;
-            vec y = sum[i][v];
-            if (accumulate) {
-                vec before = {0};
-                if (count == VL)
-                    before = load(out + v * VL);
-                else
-                    memcpy(&before, out + v * VL, sizeof(REAL) * count);
-                y += before;
-            }
-            y = clamp(y, lo, hi);
-            if (count == VL)
-                store(out + v * VL, y);
-            else
-                store_first(out + v * VL, y, count);
-        }
-        out += ldo;
+    if (accumulate) igemm_add(mr, nv, sum, out, ldo, last);
+    /* A product of few steps feels the clamping. */
+    if (epilogue->lo > -INFINITY || epilogue->hi < INFINITY) {
+        const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] = clamp(sum[i][v], lo, hi);
+    }
+    UNROLL for (int i = 0; i < mr; i++, out += ldo) {
+        UNROLL for (int v = 0; v < nv - 1; v++) store(out + v * VL, sum[i][v]);
+        if (last == VL)
+            store(out + (nv - 1) * VL, sum[i][nv - 1]);
+        else
+            store_first(out + (nv - 1) * VL, sum[i][nv - 1], last);
     }
 }
 

@@ -148,12 +148,13 @@ typedef convopt_fft_multiply convopt_fft_multiply_two;
 /* A strip of a depthwise convolution: `rows` output rows of `width` pixels, of `count` <= vl channels.
  *
  * Row i of the input under the strip begins (at column 0, at the strip's first channel) at inputs[i]; tap `t` of output
- * row `r` reads row r*stride + t. A row of padding is `zeros`: min(columns, (CONVOPT_STRIP_COLUMNS - 1)*stride_w +
- * (taps_w - 1)*dilation_w + 1) * pitch + vl elements of zero. The first window begins at input column `column`, which
- * may be negative; columns outside 0 .. columns-1 count as zero and are not read.
+ * row `r` reads row r*stride + t. A row of padding is `zeros`: CONVOPT_STRIP_REACH*pitch elements of zero, and vl more.
+ * The first window begins at input column `column`, which may be negative; columns outside 0 .. columns-1 count as zero
+ * and are not read.
  * weights[tap][vl] has zeros beyond count; `bias`, NULL or the first channel's, has vl readable elements. */
 #define CONVOPT_STRIP_ROWS 4    /* most output rows of a strip, on any ISA */
 #define CONVOPT_STRIP_COLUMNS 8 /* most pixels computed together, on any ISA */
+#define CONVOPT_STRIP_REACH 14  /* most columns under them that are read of a row of padding */
 typedef struct {
     ptrdiff_t taps_h, taps_w, stride_w, dilation_w;
     const void *const *inputs;

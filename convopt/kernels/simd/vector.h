@@ -1,5 +1,6 @@
 /* The vector type of the ISA being built, on gcc's vector extensions: + - * and ?: work lane by lane, a scalar
  * operand is broadcast, and a*b + c contracts to a fused multiply-add where the ISA has one. */
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
