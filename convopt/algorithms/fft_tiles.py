@@ -20,6 +20,10 @@ SMALL_BYTES = 1 << 20
 COLUMN_BYTES = 1 << 20
 #: A batch smaller than this reads the filter spectra too often.
 BATCH_PAIRS = 8
+#: Most input channels whose products are no matrix product worth the name.
+FAN_CHANNELS = 4
+#: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
+FAN_BYTES = 2 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
 #: Parameter sets worth measuring.
@@ -82,6 +86,12 @@ class Tiling:
     def pairs_channels(self) -> bool:
         """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
         return self.is_pointwise and self.tiles == 1
+
+    def fans_out(self, vl: int) -> bool:
+        """Whether spectra are multiplied pair of tiles by pair of tiles, all output channels of one staying in cache."""
+        planes = self.shape.c + self.vectors(vl)[1]
+        size = planes * 2 * vl * self.shape.itemsize * self.points
+        return not self.is_pointwise and self.shape.groups == 1 and self.shape.c <= FAN_CHANNELS and size <= FAN_BYTES
 
     def lanes_are_tiles(self, vl: int) -> bool:
         """Whether a vector holds one channel of vl tiles rather than vl channels of one: for few channels and many tiles."""

@@ -29,8 +29,11 @@ const convopt_kernels KERNELS = {
     .fft_load_tiles = fft_load_tiles,
     .fft_store_tiles = fft_store_tiles,
     .fft_product = fft_product,
+    .fft_fan = fft_fan,
     .fft_multiply = fft_multiply,
     .fft_multiply_one = fft_multiply_one,
     .fft_multiply_two = fft_multiply_two,
+    .stream_copy = stream_copy,
+    .stream_end = stream_end,
     .depthwise = depthwise,
 };
