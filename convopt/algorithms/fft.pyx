@@ -18,7 +18,7 @@ Every thread works on rows or columns of its own. Spectra are kept in the order 
 import math
 
 from convopt.algorithms.contract import Work
-from convopt.algorithms.fft_tiles import largest_kernel, tiling, tilings
+from convopt.algorithms.fft_tiles import holds_kernel, largest_kernel, tiling, tilings
 
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
@@ -26,7 +26,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
 
 NAME = "fft"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -37,7 +37,7 @@ def why_not(shape):
         return f"strides are {shape.strides}; fft needs (1, 1)"
     if shape.dilations != (1, 1):
         return f"dilations are {shape.dilations}; fft needs (1, 1)"
-    if not shape.is_empty and not tilings(shape, kernels(shape.itemsize).vl):
+    if not shape.is_empty and not holds_kernel(shape):
         return f"the kernel is {shape.r} x {shape.s}; fft serves kernels of up to {largest_kernel()} taps along each axis"
     return None
 
@@ -57,13 +57,18 @@ def work(shape, params, threads):
     """Products of spectra, transforms of input and output tiles, and the bytes of both and of the filters' spectra."""
     cut = tiling(shape, params["nh"], params["nw"])
     vl = kernels(shape.itemsize).vl
-    pointwise = cut.is_pointwise
+    if cut.is_pointwise:
+        parts = cut.units(vl)
+    elif cut.fans_out(vl):
+        parts = (cut.tiles + 1) // 2
+    else:
+        parts = shape.groups * (params["nw"] // 2 + 1)
     return Work(
-        gemm_flops=0.0 if pointwise else cut.product_flops(vl),
-        gemm_efficiency=0.85 * shape.group_c / (shape.group_c + 4),
-        vector_flops=cut.transform_flops(vl) + (cut.product_flops(vl) if pointwise else 0.0),
+        gemm_flops=cut.gemm_flops(vl),
+        gemm_efficiency=0.9,
+        vector_flops=cut.vector_flops(vl),
         moved_bytes=cut.moved_bytes(vl),
-        parts=cut.units(vl) if pointwise else shape.groups * (params["nw"] // 2 + 1),
+        parts=parts,
     )
 
 
