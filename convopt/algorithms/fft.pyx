@@ -9,6 +9,8 @@ real and imaginary part of one complex tile and come back so. SIMD lanes are cha
   Columns of mirrored frequencies go together: their filter spectra are conjugates, so half of them is kept.
 * *pointwise* (depthwise, or one channel and one filter): a pair of tiles of one vector of channels goes all the way in
   one piece of memory. A single tile pairs two vectors of channels instead.
+* *fan* (many filters on a channel or a few): lanes of the input spectra are pairs of tiles, lanes of the output spectra
+  filters. The spectra of one pair stay in the second-level cache from product to image; large results bypass the caches.
 
 Every thread works on rows or columns of its own. Spectra are kept in the order the transforms leave them in.
 """
@@ -16,15 +18,15 @@ Every thread works on rows or columns of its own. Spectra are kept in the order 
 import math
 
 from convopt.algorithms.contract import Work
-from convopt.algorithms.fft_tiles import largest_kernel, tiling, tilings
+from convopt.algorithms.fft_tiles import holds_kernel, largest_kernel, tiling, tilings
 
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport kernels
+from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
 
 NAME = "fft"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -35,7 +37,7 @@ def why_not(shape):
         return f"strides are {shape.strides}; fft needs (1, 1)"
     if shape.dilations != (1, 1):
         return f"dilations are {shape.dilations}; fft needs (1, 1)"
-    if not shape.is_empty and not tilings(shape, kernels(shape.itemsize).vl):
+    if not shape.is_empty and not holds_kernel(shape):
         return f"the kernel is {shape.r} x {shape.s}; fft serves kernels of up to {largest_kernel()} taps along each axis"
     return None
 
@@ -55,24 +57,32 @@ def work(shape, params, threads):
     """Products of spectra, transforms of input and output tiles, and the bytes of both and of the filters' spectra."""
     cut = tiling(shape, params["nh"], params["nw"])
     vl = kernels(shape.itemsize).vl
-    pointwise = cut.is_pointwise
+    if cut.is_pointwise:
+        parts = cut.units(vl)
+    elif cut.fans_out(vl):
+        parts = (cut.tiles + 1) // 2
+    else:
+        parts = shape.groups * (params["nw"] // 2 + 1)
     return Work(
-        gemm_flops=0.0 if pointwise else cut.product_flops(vl),
-        gemm_efficiency=0.85 * shape.group_c / (shape.group_c + 4),
-        vector_flops=cut.transform_flops(vl) + (cut.product_flops(vl) if pointwise else 0.0),
+        gemm_flops=cut.gemm_flops(vl),
+        gemm_efficiency=0.9,
+        vector_flops=cut.vector_flops(vl),
         moved_bytes=cut.moved_bytes(vl),
-        parts=cut.units(vl) if pointwise else shape.groups * (params["nw"] // 2 + 1),
+        parts=parts,
     )
 
 
 cdef enum Stage:
     ROWS, COLUMNS, ROWS_BACK, STAGES
 
+cdef enum:
+    STREAM_BYTES = 4 << 20    # results from so many bytes on would only drive other data out of the caches
+
 
 cdef class Implementation(TiledConvolver):
     cdef size_t planes_size(self) noexcept nogil:
         """Bytes of the planes that all threads share: input and output spectra of a batch, between row and column transforms."""
-        if self.pointwise:
+        if self.pointwise or self.fans_out:
             return 0
         return self.batch * self.conv.groups * (self.in_vectors + self.out_vectors) * self.plane * self.conv.itemsize
 
@@ -81,6 +91,8 @@ cdef class Implementation(TiledConvolver):
         cdef ptrdiff_t elements = self.horizontal.n * self.point
         if self.pointwise:
             elements += self.plane
+        elif self.fans_out:
+            elements += (self.conv.c + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
         else:
             elements += 2 * self.vertical.n * (self.in_step + self.out_step) + self.batch * self.in_vectors * self.kernels.vl
         return (elements * self.conv.itemsize + 63) // 64 * 64
@@ -93,7 +105,7 @@ cdef class Implementation(TiledConvolver):
     cdef void run(self, const Call *call) noexcept nogil:
         cdef ptrdiff_t batches = (self.pairs + self.batch - 1) // self.batch
         cdef int phase
-        if self.pointwise:
+        if self.pointwise or self.fans_out:
             self.fork_join(call, 0, call.threads)
             return
         for phase in range(<int>(batches * STAGES)):
@@ -106,6 +118,8 @@ cdef class Implementation(TiledConvolver):
         cdef Stage stage = <Stage>(phase % <int>STAGES)
         if self.pointwise:
             self.share_pointwise(call, part, parts, private)
+        elif self.fans_out:
+            self.share_fan(call, part, parts, private)
         elif stage == COLUMNS:
             self.share_columns(call, pairs, part, parts, private)
         else:
@@ -236,3 +250,87 @@ cdef class Implementation(TiledConvolver):
             self.kernels.fft_inverse(&self.along_columns, first, self.row_step, first, self.row_step)
             if first != second:
                 self.kernels.fft_inverse(&self.along_columns, second, self.row_step, second, self.row_step)
+
+    # ---- Fan: few channels, many filters ----
+
+    cdef ptrdiff_t run_size(self) noexcept nogil:
+        """Elements of a row of a tile's outputs, all channels: they lie side by side in the image."""
+        return self.horizontal.step * self.conv.k
+
+    cdef void share_fan(self, const Call *call, int part, int parts, char *private) noexcept nogil:
+        """Pairs of tiles, transformed forth a vector of pairs at a time, and on from there pair by pair."""
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, c, i, q
+        cdef ptrdiff_t begin = share_begin(self.pairs, part, parts), end = share_begin(self.pairs, part + 1, parts)
+        cdef char *planes = private + self.horizontal.n * self.point * item
+        cdef char *plane
+        cdef char *column
+        cdef Half halves[2 * LANES_MAX]
+        first = begin
+        while first < end:
+            for c in range(self.conv.c):
+                plane = planes + c * self.plane * item
+                for i in range(vl):
+                    halves[i] = self.half(2 * (first + i), c, 1)
+                    halves[vl + i] = self.half(2 * (first + i) + 1, c, 1)
+                for i in range(self.vertical.n):
+                    self.row_forward(call, halves, i, plane + i * row, private)
+                for q in range(self.horizontal.n):
+                    column = plane + q * self.point * item
+                    self.kernels.fft_forward(&self.along_columns, column, column + vl * item, self.row_step, column, self.row_step)
+            for i in range(min(vl, end - first)):
+                self.fan_columns(planes, i, private)
+                self.fan_rows(call, first + i, private)
+            first += vl
+        self.kernels.stream_end()
+
+    cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, char *private) noexcept nogil:
+        """Products of the spectra in one lane with all filters', transformed back along columns."""
+        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, v
+        cdef ptrdiff_t depth = self.conv.c, filter_step = self.out_vectors * depth * self.point
+        cdef char *outputs = private + self.horizontal.n * point + depth * self.plane * item
+        cdef char *column = outputs + self.out_vectors * self.plane * item
+        cdef const char *filters = <const char *>self.packed.data
+        cdef ptrdiff_t first, second
+        inputs += lane * item
+        for q in range(self.column_pairs):
+            first, second = self.column_of[2 * q] * point, self.column_of[2 * q + 1] * point
+            for v in range(self.out_vectors):
+                self.kernels.fft_fan(
+                    n, depth, inputs + first, inputs + second, self.row_step, self.plane, self.mirror,
+                    filters + (q * n * filter_step + v * depth * self.point) * item, filter_step,
+                    column, column if first == second else column + n * point, self.point)
+                self.kernels.fft_inverse(&self.along_columns, column, self.point, outputs + v * self.plane * item + first, self.row_step)
+                if first != second:
+                    self.kernels.fft_inverse(&self.along_columns, column + n * point, self.point,
+                                             outputs + v * self.plane * item + second, self.row_step)
+
+    cdef void fan_rows(self, const Call *call, ptrdiff_t pair, char *private) noexcept nogil:
+        """Rows of one pair of tiles back, to the image: large images past the caches, in runs of all channels."""
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, run = self.run_size() * item, i, v, half, channels
+        cdef char *outputs = private + (self.horizontal.n * self.point + self.conv.c * self.plane) * item
+        cdef char *runs = outputs + (self.out_vectors * self.plane + 2 * self.vertical.n * self.point) * item
+        cdef bint streams = self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES
+        cdef bint wanted[2]
+        cdef FftWindow windows[2]
+        cdef Half tile
+        cdef Epilogue epilogue
+        cdef char *to
+        for i in range(self.vertical.step):
+            for half in range(2):
+                tile = self.half(2 * pair + half, 0, 1)
+                wanted[half] = self.target(call, &tile, i, &windows[half])
+            for v in range(self.out_vectors):
+                epilogue = call.epilogue[0]
+                if epilogue.bias != NULL:
+                    epilogue.bias = <const char *>epilogue.bias + v * vl * item
+                channels = min(vl, self.conv.k - v * vl)
+                self.kernels.fft_inverse(&self.along_rows, outputs + (v * self.plane + i * self.row_step) * item, self.point,
+                                         private, self.point)
+                for half in range(2):
+                    if wanted[half]:
+                        to = runs + half * run if streams else <char *>windows[half].pixels
+                        self.kernels.fft_store(windows[half].last, private + half * vl * item, <int>channels, to + v * vl * item,
+                                               self.conv.k, 1, &epilogue)
+            for half in range(2):
+                if streams and wanted[half]:
+                    self.kernels.stream_copy(windows[half].last * self.conv.k, runs + half * run, <char *>windows[half].pixels)

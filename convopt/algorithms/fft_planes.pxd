@@ -28,7 +28,8 @@ cdef class TiledConvolver(Convolver):
     cdef const ptrdiff_t *mirror                       # position of the mirrored frequency, along a column
     cdef const ptrdiff_t *column_of                    # two per pair of mirrored columns, equal where it is its own mirror
     cdef ptrdiff_t column_pairs
-    cdef bint pointwise, pairs_channels, lanes_are_tiles
+    cdef bint pointwise, pairs_channels, lanes_are_tiles, fans_out
+    cdef bint loads_tiles                              # lanes of the input spectra are tiles
     cdef FftMultiply *multiply                         # pointwise: the product of a column and a filter's
     cdef ptrdiff_t filter_point                        # pointwise: elements of a filter's spectrum per frequency
     cdef ptrdiff_t tile_units                          # pointwise: planes that all tiles of a channel make
@@ -41,10 +42,13 @@ cdef class TiledConvolver(Convolver):
     cdef const ptrdiff_t *indices(self, values)
     cdef ptrdiff_t filter_points(self) noexcept nogil
     cdef ptrdiff_t channel_units(self) noexcept nogil
+    cdef ptrdiff_t pack_scratch_size(self) noexcept nogil
+    cdef ptrdiff_t pack_units(self) noexcept nogil
+    cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, double scale) noexcept nogil
-    cdef double element(self, const void *filters, ptrdiff_t index) noexcept nogil
-    cdef void put(self, ptrdiff_t index, double value) noexcept nogil
+                         ptrdiff_t step, double scale, double *rows) noexcept nogil
+    cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil
+    cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil
     cdef Half half(self, ptrdiff_t tile, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil
     cdef bint window(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil
     cdef bint target(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil

@@ -9,10 +9,13 @@ import numpy as np
 from convopt.algorithms.fft_tiles import tiling
 from convopt.kernels.fourier import LENGTHS
 
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftLength, FftWindow, kernels
 
 
@@ -40,6 +43,8 @@ cdef class TiledConvolver(Convolver):
         self.pointwise, self.pairs_channels = cut.is_pointwise, cut.pairs_channels
         self.tiles, self.pairs = cut.tiles, (cut.tiles + 1) // 2
         self.lanes_are_tiles = cut.lanes_are_tiles(self.kernels.vl)
+        self.fans_out = cut.fans_out(self.kernels.vl)
+        self.loads_tiles = self.lanes_are_tiles or self.fans_out
         if self.lanes_are_tiles:
             self.multiply, self.filter_point = self.kernels.fft_multiply_one, 2
             self.tile_units = (self.tiles + 2 * self.kernels.vl - 1) // (2 * self.kernels.vl)
@@ -55,8 +60,7 @@ cdef class TiledConvolver(Convolver):
         self.plane = self.vertical.n * self.row_step
         self.in_step = (self.batch * self.in_vectors | 1) * self.point
         self.out_step = (self.batch * self.out_vectors | 1) * self.point
-        rows, columns_high = self.conv.r * (self.horizontal.n | 1), self.vertical.n
-        self.pack_scratch = Buffer((rows + columns_high) * 2 * self.pack_kernels.vl * sizeof(double))
+        self.pack_scratch = Buffer(self.pack_scratch_size())
 
     cdef FftLength length(self, int n, dtype):
         """The factors and twiddle factors of transforms of n points."""
@@ -103,44 +107,64 @@ cdef class TiledConvolver(Convolver):
         pointwise  [vector of channels][multiplier][column pair][row], with paired vectors [2] at the end;
                    where lanes are tiles [channel][multiplier][column pair][row] pairs of numbers
         """
-        cdef ptrdiff_t k, count, c, group, vl = self.kernels.vl, lanes = self.pack_kernels.vl
-        cdef ptrdiff_t step, first, multiplier = self.conv.group_k, block
+        cdef ptrdiff_t scratch_size = self.pack_scratch_size(), units = self.pack_units()
+        cdef int part, parts = <int>max(min(threads, units), 1)
+        cdef char *scratch = NULL
         memset(self.packed.data, 0, self.packed_size())
-        if self.pointwise:
-            step = self.filter_point
-            if self.lanes_are_tiles:
-                lanes = vl = 1
-            for k in range(multiplier):
-                c = 0
-                while c < self.conv.c:
-                    block = c // vl
-                    first = c % vl
-                    if self.pairs_channels:
-                        first += block % 2 * self.point
-                        block //= 2
-                    first += (block * multiplier + k) * self.filter_points() * step
-                    self.pack_lanes(filters, c * multiplier + k, multiplier, min(lanes, self.conv.c - c), first, step,
-                                    0.5 if self.pairs_channels else 1.0)
-                    c += lanes
+        if parts > 1:
+            scratch = <char *>malloc(parts * scratch_size)
+        if scratch == NULL:
+            self.pack_share(filters, 0, 1, <double *>self.pack_scratch.data)
             return
-        step = self.out_vectors * self.conv.group_c * self.point
-        for group in range(self.conv.groups):
-            k = 0
-            while k < self.conv.group_k:
-                count = min(lanes, self.conv.group_k - k)
-                for c in range(self.conv.group_c):
-                    first = group * self.filter_points() * step + (k // vl * self.conv.group_c + c) * self.point + k % vl
-                    self.pack_lanes(filters, c * self.conv.k + group * self.conv.group_k + k, 1, count, first, step, 1.0)
-                k += lanes
+        for part in prange(parts, num_threads=parts, schedule="static", chunksize=1):
+            self.pack_share(filters, part, parts, <double *>(scratch + part * scratch_size))
+        free(scratch)
+
+    cdef ptrdiff_t pack_scratch_size(self) noexcept nogil:
+        """Bytes of half-transformed rows of a vector of filters, and of a column."""
+        return (self.conv.r * (self.horizontal.n | 1) + self.vertical.n) * 2 * self.pack_kernels.vl * sizeof(double)
+
+    cdef ptrdiff_t pack_units(self) noexcept nogil:
+        """Pieces of work of packing: filters of up to a vector of output channels each."""
+        cdef ptrdiff_t lanes = 1 if self.lanes_are_tiles else self.kernels.vl
+        if self.pointwise:
+            return (self.conv.c + lanes - 1) // lanes * self.conv.group_k
+        return self.conv.groups * self.out_vectors * self.conv.group_c
+
+    cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil:
+        cdef ptrdiff_t units = self.pack_units(), multiplier = self.conv.group_k, vl = self.kernels.vl
+        cdef ptrdiff_t unit, group, vector, c, k, first, step, source, lane, count, channels, j
+        cdef ptrdiff_t lanes = self.pack_kernels.vl
+        cdef double scale = 0.5 if self.pairs_channels else 1.0
+        if self.lanes_are_tiles:
+            lanes = vl = 1
+        for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
+            if self.pointwise:
+                vector, k = unit // multiplier, unit % multiplier
+                step, lane = self.filter_point, multiplier
+                first = vector % 2 * self.point if self.pairs_channels else 0
+                first += ((vector // 2 if self.pairs_channels else vector) * multiplier + k) * self.filter_points() * step
+                source, channels = vector * vl * multiplier + k, self.conv.c - vector * vl
+            else:
+                # Input channels change fastest: they lie side by side in each of the frequencies.
+                vector, c = unit // self.conv.group_c, unit % self.conv.group_c
+                group, vector = vector // self.out_vectors, vector % self.out_vectors
+                step, lane = self.out_vectors * self.conv.group_c * self.point, 1
+                first = group * self.filter_points() * step + (vector * self.conv.group_c + c) * self.point
+                source, channels = c * self.conv.k + group * multiplier + vector * vl, multiplier - vector * vl
+            count = min(channels, vl)
+            j = 0
+            while j < count:
+                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, scale, scratch)
+                j += lanes
 
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, double scale) noexcept nogil:
+                         ptrdiff_t step, double scale, double *rows) noexcept nogil:
         """The spectra of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first, first + 1, ...
         of every frequency, `step` apart. In float64; conjugated, because the product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
-        cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, j, q, i, target
+        cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, j, q, i
         cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
-        cdef double *rows = <double *>self.pack_scratch.data
         cdef double *column = rows + self.conv.r * row_step
         cdef double *to
         cdef double *line
@@ -150,31 +174,51 @@ cdef class TiledConvolver(Convolver):
             line = rows + r * row_step
             for s in range(self.conv.s):
                 to = line + _wrapped(s - self.horizontal.shift, self.horizontal.n) * point
-                for j in range(count):
-                    to[j] += self.element(filters, (r * self.conv.s + s) * taps + source + j * lane)
+                self.add_taps(to, filters, (r * self.conv.s + s) * taps + source, lane, count)
             self.pack_kernels.fft_forward(&self.pack_rows, line, line + vl, point, line, point)
         for q in range(self.column_pairs):
             memset(column, 0, self.vertical.n * point * sizeof(double))
             for r in range(self.conv.r):
                 to = column + _wrapped(r - self.vertical.shift, self.vertical.n) * point
                 line = rows + r * row_step + self.column_of[2 * q] * point
-                for j in range(point):
+                for j in range(0, point, 2):
                     to[j] += line[j]
+                    to[j + 1] += line[j + 1]
             self.pack_kernels.fft_forward(&self.pack_columns, column, column + vl, point, column, point)
             for i in range(self.vertical.n):
-                target = first + (q * self.vertical.n + i) * step
-                for j in range(count):
-                    self.put(target + j, column[i * point + j] * scale)
-                    self.put(target + imaginary + j, -column[i * point + vl + j] * scale)
+                self.put(first, column + i * point, count, scale)
+                self.put(first + imaginary, column + i * point + vl, count, -scale)
+                first += step
 
-    cdef double element(self, const void *filters, ptrdiff_t index) noexcept nogil:
-        return (<const float *>filters)[index] if self.conv.itemsize == 4 else (<const double *>filters)[index]
-
-    cdef void put(self, ptrdiff_t index, double value) noexcept nogil:
-        if self.conv.itemsize == 4:
-            (<float *>self.packed.data)[index] = <float>value
+    cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil:
+        """to[j] += filters[index + j * lane] for j < count."""
+        cdef const float *single = <const float *>filters + index
+        cdef const double *double_ = <const double *>filters + index
+        cdef ptrdiff_t j
+        if self.conv.itemsize == 8:
+            for j in range(count):
+                to[j] += double_[j * lane]
+        elif lane == 1 and count == 8:    # a constant count becomes vector instructions
+            for j in range(8):
+                to[j] += single[j]
         else:
-            (<double *>self.packed.data)[index] = value
+            for j in range(count):
+                to[j] += single[j * lane]
+
+    cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil:
+        """packed[index + j] = values[j] * scale for j < count."""
+        cdef float *single = <float *>self.packed.data + index
+        cdef double *double_ = <double *>self.packed.data + index
+        cdef ptrdiff_t j
+        if self.conv.itemsize == 8:
+            for j in range(count):
+                double_[j] = values[j] * scale
+        elif count == 8:
+            for j in range(8):
+                single[j] = <float>(values[j] * scale)
+        else:
+            for j in range(count):
+                single[j] = <float>(values[j] * scale)
 
     # ---- Rows: between the image and planes of half-transformed tiles ----
 
@@ -212,16 +256,16 @@ cdef class TiledConvolver(Convolver):
         return True
 
     cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil:
-        """Row i of a plane, transformed, to `to`. halves: real and imaginary; where lanes are tiles, vl of each."""
+        """Row i of a plane, transformed, to `to`. halves: real and imaginary; where tiles are loaded to lanes, vl of each."""
         cdef FftWindow windows[2 * LANES_MAX]
         cdef ptrdiff_t n = self.horizontal.n, vl = self.kernels.vl, item = self.conv.itemsize, j
         cdef bint some = False
-        for j in range(2 * vl if self.lanes_are_tiles else 2):
+        for j in range(2 * vl if self.loads_tiles else 2):
             some = self.window(call, halves + j, i, &windows[j]) or some
         if not some:
             memset(to, 0, n * self.point * item)
             return
-        if self.lanes_are_tiles:
+        if self.loads_tiles:
             self.kernels.fft_load_tiles(windows, n, self.conv.c, scratch)
             self.kernels.fft_load_tiles(windows + vl, n, self.conv.c, scratch + vl * item)
         elif windows[0].last - windows[0].first == n and windows[1].last - windows[1].first == n and \

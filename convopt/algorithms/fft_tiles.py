@@ -7,7 +7,9 @@ padding before and after is zeros, so both may share the same points, and the wr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from convopt.kernels.fourier import LENGTHS
 from convopt.shape import ConvShape
@@ -20,10 +22,18 @@ SMALL_BYTES = 1 << 20
 COLUMN_BYTES = 1 << 20
 #: A batch smaller than this reads the filter spectra too often.
 BATCH_PAIRS = 8
+#: Most input channels whose products are no matrix product worth the name.
+FAN_CHANNELS = 4
+#: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
+FAN_BYTES = 2 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
+#: What loading and storing a point in both passes of a transform takes, in operations.
+LOAD_AND_STORE = 6.0
+#: What finding the pixels of one row of one tile in the image takes, in operations.
+WINDOW = 350.0
 #: Parameter sets worth measuring.
-CANDIDATES = 6
+CANDIDATES = 5
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,12 @@ class Tiling:
         """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
         return self.is_pointwise and self.tiles == 1
 
+    def fans_out(self, vl: int) -> bool:
+        """Whether spectra are multiplied pair of tiles by pair of tiles, all output channels of one staying in cache."""
+        planes = self.shape.c + self.vectors(vl)[1]
+        size = planes * 2 * vl * self.shape.itemsize * self.points
+        return not self.is_pointwise and self.shape.groups == 1 and self.shape.c <= FAN_CHANNELS and size <= FAN_BYTES
+
     def lanes_are_tiles(self, vl: int) -> bool:
         """Whether a vector holds one channel of vl tiles rather than vl channels of one: for few channels and many tiles."""
         vectors_of_tiles = self.shape.c * -(-self.tiles // (2 * vl))
@@ -111,6 +127,16 @@ class Tiling:
         """Spectra of one pair of tiles: all input and output channels."""
         return 2 * vl * self.shape.itemsize * sum(self.vectors(vl)) * self.shape.groups * self.points
 
+    def workspace_bytes(self, vl: int) -> int:
+        """About what one thread needs: the planes that exist at a time."""
+        if self.is_pointwise:
+            planes = 1
+        elif self.fans_out(vl):
+            planes = self.shape.c + self.vectors(vl)[1]
+        else:
+            return self.batch(vl) * self.plane_bytes(vl)
+        return planes * 2 * vl * self.shape.itemsize * self.points
+
     @property
     def filter_bytes(self) -> int:
         """Spectra of the filters, without idle lanes."""
@@ -121,13 +147,42 @@ class Tiling:
         pairs = (self.tiles + 1) // 2
         if self.is_pointwise:
             return 8.0 * self.points * self.units(vl) * vl
+        if self.fans_out(vl):
+            return 8.0 * pairs * self.points * self.shape.c * self.vectors(vl)[1] * vl
         return 6.0 * pairs * self.points * self.shape.c * self.vectors(vl)[1] * vl
 
     def transform_flops(self, vl: int) -> float:
-        """Operations of all transforms, idle lanes included: 5 log2(n) for each of n complex points."""
+        """Operations of all transforms, idle lanes included: 5 log2(n) for each of n complex points, and LOAD_AND_STORE."""
+        forth, back = self.planes(vl)
+        row, column = _transform(self.horizontal.n), _transform(self.vertical.n)
+        columns = self.horizontal.n * column
+        return vl * (forth * (self.vertical.n * row + columns) + back * (self.vertical.step * row + columns))
+
+    def planes(self, vl: int) -> tuple[int, int]:
+        """Complex planes that are transformed forth, and back."""
         pairs = (self.tiles + 1) // 2
-        planes = 2 * self.units(vl) if self.is_pointwise else pairs * self.shape.groups * sum(self.vectors(vl))
-        return 5.0 * max(self.points - 1, 1).bit_length() * self.points * planes * vl
+        if self.is_pointwise:
+            return self.units(vl), self.units(vl)
+        if self.fans_out(vl):
+            return self.shape.c * -(-pairs // vl), pairs * self.vectors(vl)[1]
+        return pairs * self.shape.groups * self.vectors(vl)[0], pairs * self.shape.groups * self.vectors(vl)[1]
+
+    def gemm_flops(self, vl: int) -> float:
+        """Operations of matrix products."""
+        return 0.0 if self.is_pointwise or self.fans_out(vl) else self.product_flops(vl)
+
+    def vector_flops(self, vl: int) -> float:
+        """All other work, weighted by how fast it runs, as measured: in operations that take three times a matrix product's."""
+        transforms = self.transform_flops(vl)
+        if self.fans_out(vl):
+            return self.product_flops(vl) + 0.3 * transforms
+        if not self.is_pointwise:
+            return 0.75 * transforms
+        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms
+        if self.lanes_are_tiles(vl):
+            forth, back = self.planes(vl)
+            flops += WINDOW * 2 * vl * (forth * self.vertical.n + back * self.vertical.step)
+        return flops
 
     def units(self, vl: int) -> int:
         """Complex planes of a pointwise convolution, each transformed forth and back in one go."""
@@ -138,14 +193,13 @@ class Tiling:
         return pairs * self.shape.group_k
 
     def moved_bytes(self, vl: int) -> float:
-        """Tensors once, filter spectra once per batch, the planes of spectra to and from memory."""
+        """Tensors once, filter spectra once per batch."""
         shape, item = self.shape, self.shape.itemsize
         tensors = item * shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-        if self.is_pointwise:
+        if self.is_pointwise or self.fans_out(vl):
             return float(tensors + self.filter_bytes)
-        pairs, batch, plane = (self.tiles + 1) // 2, self.batch(vl), self.plane_bytes(vl)
-        passes = 4 if batch * plane > SMALL_BYTES else 1
-        return float(tensors + self.filter_bytes * -(-pairs // batch) + passes * plane * pairs)
+        pairs = (self.tiles + 1) // 2
+        return float(tensors + self.filter_bytes * -(-pairs // self.batch(vl)))
 
 
 def tiling(shape: ConvShape, nh: int, nw: int) -> Tiling | None:
@@ -160,31 +214,56 @@ def largest_kernel() -> int:
     return max(LENGTHS)
 
 
-def tilings(shape: ConvShape, vl: int) -> list[Tiling]:
-    """The cuts worth measuring, the one that should be fastest first."""
+def holds_kernel(shape: ConvShape) -> bool:
+    """Whether there is a tiling at all."""
+    return tiling(shape, max(LENGTHS), max(LENGTHS)) is not None
+
+
+@lru_cache(maxsize=256)
+def tilings(shape: ConvShape, vl: int) -> tuple[Tiling, ...]:
+    """The cuts worth measuring, the one that should be fastest first; the last one, for those short of memory, needs the least."""
     sizes = [
         _lengths(shape.h, shape.oh, shape.r, shape.pads[0][0]),
         _lengths(shape.w, shape.ow, shape.s, shape.pads[1][0]),
     ]
     cuts = [tiling(shape, nh, nw) for nh in sizes[0] for nw in sizes[1] if nh * nw >= POINTS_MIN]
     ranked = sorted((cut for cut in cuts if cut), key=lambda cut: estimate(cut, vl))
-    return ranked[:CANDIDATES]
+    chosen: list[Tiling] = []
+    for cut in ranked:
+        # A tile on its side is hardly ever faster than the one that should be.
+        sides = cut.vertical.n, cut.horizontal.n
+        if all(sides != (other.horizontal.n, other.vertical.n) for other in chosen):
+            chosen.append(cut)
+        if len(chosen) == CANDIDATES:
+            break
+    smallest = min(ranked, key=lambda cut: cut.workspace_bytes(vl), default=None)
+    if smallest is not None and 2 * smallest.workspace_bytes(vl) <= min(cut.workspace_bytes(vl) for cut in chosen):
+        chosen.append(smallest)
+    return tuple(chosen)
 
 
 def _lengths(size: int, out: int, kernel: int, pad: int) -> list[int]:
-    """Transform lengths for an axis: all that fit, up to the first of some size that needs one tile only."""
+    """Transform lengths for an axis: those that fit, unless a shorter one needs no more points, up to one that needs one tile only."""
     lengths = []
+    fewest = math.inf
     for n in LENGTHS:
         cut = Axis.cut(n, size, out, kernel, pad)
-        if cut is not None and (n > 1 or kernel == 1):
-            lengths.append(n)
-            if cut.count == 1 and n >= POINTS_MIN:
-                break
+        if cut is None or (n == 1 and kernel > 1) or n * cut.count >= fewest:
+            continue
+        lengths.append(n)
+        if n > 1:
+            fewest = n * cut.count
+        if cut.count == 1 and n >= POINTS_MIN:
+            break
     return lengths
 
 
+def _transform(n: int) -> float:
+    """Operations of one transform."""
+    return n * (5.0 * math.log2(n) + LOAD_AND_STORE)
+
+
 def estimate(cut: Tiling, vl: int) -> float:
-    """Relative time of a cut: GEMM near peak, transforms at a third of it, bytes from the last-level cache."""
+    """Relative time of a cut: matrix products run three times as fast as what else is computed; filters come from a last-level cache."""
     itemsize = cut.shape.itemsize
-    product = cut.product_flops(vl) * (3.0 if cut.is_pointwise else 1.15)
-    return (product + 3.0 * cut.transform_flops(vl)) * itemsize / 4 + 5.0 * cut.moved_bytes(vl)
+    return (cut.gemm_flops(vl) / 3 + cut.vector_flops(vl)) * itemsize / 4 + 1.2 * cut.moved_bytes(vl)

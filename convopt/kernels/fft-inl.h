@@ -105,6 +105,13 @@ static ptrdiff_t clipped(ptrdiff_t value, ptrdiff_t low, ptrdiff_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
+/* VL pixels, ldx apart. */
+static __attribute__((noinline)) vec load_strided(const REAL *x, ptrdiff_t ldx) {
+    vec row;
+    UNROLL for (int l = 0; l < VL; l++) row[l] = x[l * ldx];
+    return row;
+}
+
 /* Pixels j to j + VL of a window that does not hold them all, or not side by side. */
 static __attribute__((noinline)) vec load_some(const convopt_fft_window *window, ptrdiff_t j, ptrdiff_t ldx) {
     const REAL *x = window->pixels;
@@ -124,8 +131,9 @@ static void fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, 
         vec rows[VL];
         UNROLL for (int l = 0; l < VL; l++) {
             const ptrdiff_t first = windows[l].first;
-            if (ldx == 1 && first <= j && j + VL <= windows[l].last)
-                rows[l] = load((const REAL *)windows[l].pixels + (j - first));
+            const REAL *x = (const REAL *)windows[l].pixels + (j - first) * ldx;
+            if (first <= j && j + VL <= windows[l].last)
+                rows[l] = ldx == 1 ? load(x) : load_strided(x, ldx);
             else
                 rows[l] = load_some(windows + l, j, ldx);
         }
@@ -236,6 +244,45 @@ static void fft_product(ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, con
                           ldo);
         }
 }
+
+/* *to = the sum over channels of z * h, or of z * conj(h); z is the same number in all lanes. */
+static ALWAYS_INLINE void fan_point(const int conjugate, ptrdiff_t depth, const REAL *z, ptrdiff_t channel,
+                                    const REAL *h, REAL *to) {
+    vec real = {0}, imaginary = {0};
+    for (ptrdiff_t c = 0; c < depth; c++, z += channel, h += POINT) {
+        const vec hr = load(h), hi = conjugate ? -load(h + VL) : load(h + VL);
+        real += z[0] * hr;
+        imaginary += z[0] * hi;
+        real -= z[VL] * hi;
+        imaginary += z[VL] * hr;
+    }
+    store(to, real);
+    store(to + VL, imaginary);
+}
+
+static void fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line_, const void *partner_, ptrdiff_t step,
+                    ptrdiff_t channel, const ptrdiff_t *mirror, const void *h_, ptrdiff_t ldh, void *to_,
+                    void *to_partner_, ptrdiff_t to_step) {
+    const REAL *line = line_, *partner = partner_, *h = h_;
+    REAL *to = to_, *to_partner = to_partner_;
+    for (ptrdiff_t i = 0; i < points; i++, h += ldh) {
+        const ptrdiff_t j = mirror[i];
+        if (line == partner && j < i) continue;
+        fan_point(0, depth, line + i * step, channel, h, to + i * to_step);
+        if (line != partner || j != i) fan_point(1, depth, partner + j * step, channel, h, to_partner + j * to_step);
+    }
+}
+
+static void stream_copy(ptrdiff_t count, const void *from_, void *to_) {
+    const REAL *from = from_;
+    REAL *to = to_;
+    ptrdiff_t i = 0;
+    while (i < count && (size_t)(to + i) % VECTOR_BYTES) to[i] = from[i], i++;
+    for (; i + VL <= count; i += VL) stream(to + i, load(from + i));
+    for (; i < count; i++) to[i] = from[i];
+}
+
+static void stream_end(void) { streamed(); }
 
 /* z *= h, or its conjugate. */
 static ALWAYS_INLINE void multiply_point(REAL *z, vec hr, vec hi) {

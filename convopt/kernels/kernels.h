@@ -132,6 +132,19 @@ typedef void convopt_fft_store_tiles(const convopt_fft_window *windows, const vo
 typedef void convopt_fft_product(ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz,
                                  const void *h, void *out, ptrdiff_t ldo, int conjugate, void *scratch);
 
+/* One column and its mirror image of many outputs of few channels: with z[c] = line + c*channel,
+ * to[i] = sum_{c < depth} z[c][i] * h[i][c] and to_partner[mirror[i]] = sum_c partner[c][mirror[i]] * conj(h[i][c]).
+ * Of the points of line and partner, `step` apart, one lane is used: the pointers are to its real parts. h has `depth`
+ * points per i, ldh elements apart. Where partner is line itself each point is computed once. */
+typedef void convopt_fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line, const void *partner, ptrdiff_t step,
+                             ptrdiff_t channel, const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to,
+                             void *to_partner, ptrdiff_t to_step);
+
+/* Copies `count` elements past the caches: for results too large to be found there later. A thread that did so calls
+ * stream_end before others may look at them. */
+typedef void convopt_stream_copy(ptrdiff_t count, const void *from, void *to);
+typedef void convopt_stream_end(void);
+
 /* line[i] *= h[i] and partner[mirror[i]] *= conj(h[i]), lane by lane, for 0 <= i < points: a spectrum times that of a
  * real filter, of which half is kept. Where partner is line itself each point is multiplied once. h is `points` points.
  */
@@ -236,9 +249,12 @@ typedef struct {
     convopt_fft_load_tiles *fft_load_tiles;
     convopt_fft_store_tiles *fft_store_tiles;
     convopt_fft_product *fft_product;
+    convopt_fft_fan *fft_fan;
     convopt_fft_multiply *fft_multiply;
     convopt_fft_multiply_one *fft_multiply_one;
     convopt_fft_multiply_two *fft_multiply_two;
+    convopt_stream_copy *stream_copy;
+    convopt_stream_end *stream_end;
     convopt_depthwise_for *depthwise;
     convopt_limit_multiply_add *limit_multiply_add;
     convopt_limit_read *limit_read;

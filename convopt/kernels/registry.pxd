@@ -73,6 +73,14 @@ cdef extern from "kernels.h":
         ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz, const void *h, void *out,
         ptrdiff_t ldo, int conjugate, void *scratch) noexcept nogil
 
+    ctypedef void FftFan "convopt_fft_fan"(
+        ptrdiff_t points, ptrdiff_t depth, const void *line, const void *partner, ptrdiff_t step, ptrdiff_t channel,
+        const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to, void *to_partner, ptrdiff_t to_step) noexcept nogil
+
+    ctypedef void StreamCopy "convopt_stream_copy"(ptrdiff_t count, const void *source, void *to) noexcept nogil
+
+    ctypedef void StreamEnd "convopt_stream_end"() noexcept nogil
+
     ctypedef void FftMultiply "convopt_fft_multiply"(
         ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror, const void *h) noexcept nogil
 
@@ -136,9 +144,12 @@ cdef extern from "kernels.h":
         FftLoadTiles *fft_load_tiles
         FftStoreTiles *fft_store_tiles
         FftProduct *fft_product
+        FftFan *fft_fan
         FftMultiply *fft_multiply
         FftMultiply *fft_multiply_one
         FftMultiply *fft_multiply_two
+        StreamCopy *stream_copy
+        StreamEnd *stream_end
         DepthwiseFor *depthwise
         LimitMultiplyAdd *limit_multiply_add
         LimitRead *limit_read

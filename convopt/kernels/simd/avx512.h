@@ -26,6 +26,16 @@ static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
 #endif
 }
 
+/* A store past the caches to a multiple of VECTOR_BYTES; `streamed` orders them before the stores that follow. */
+static ALWAYS_INLINE void stream(REAL *to, vec v) {
+#if REAL_BYTES == 4
+    _mm512_stream_ps(to, v);
+#else
+    _mm512_stream_pd(to, v);
+#endif
+}
+static ALWAYS_INLINE void streamed(void) { _mm_sfence(); }
+
 /* Minimum and maximum return their second operand where either is NaN: NaN passes through. */
 static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
 #if REAL_BYTES == 4

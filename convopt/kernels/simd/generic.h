@@ -16,6 +16,10 @@ static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
 
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) { memcpy(to, &v, sizeof(REAL) * count); }
 
+/* A store past the caches to a multiple of VECTOR_BYTES, where the ISA has such stores; `streamed` orders them. */
+static ALWAYS_INLINE void stream(REAL *to, vec v) { store(to, v); }
+static ALWAYS_INLINE void streamed(void) {}
+
 /* lo where v < lo, hi where v > hi, else v; both comparisons are false for NaN, so NaN passes through. */
 static ALWAYS_INLINE vec clamp(vec v, vec lo, vec hi) {
     typedef __typeof__(v < lo) mask;
