@@ -8,7 +8,7 @@ import pytest
 
 from convopt.kernels import cooktoom
 
-AXES = sorted({axis for form in cooktoom.FORMS for axis in (form[:2], form[2:])} | {(1, 1), (8, 6), (8, 4), (8, 2)})
+AXES = sorted({(tile, outputs) for _, tile, outputs in cooktoom.AXES} | {(1, 1)})
 TILES = sorted({tile for tile, _ in AXES})
 
 
@@ -29,6 +29,18 @@ def test_matrices_compute_the_convolution(tile, outputs):
     ]
     expected = [sum(d[i + s] * g[s] for s in range(taps)) for i in range(outputs)]
     assert product(cooktoom.output_matrix(tile, outputs), frequencies) == expected
+
+
+@pytest.mark.parametrize("axis", [axis for axis in cooktoom.AXES if axis[0] == 2])
+def test_two_phases_compute_the_convolution_of_stride_2(axis):
+    """Even pixels are transformed, odd ones are frequencies themselves; all of these use the filter's last value."""
+    _, tile, outputs = axis
+    d, g = vector(2 * outputs + 1, 1), vector(3, 2)
+    values = product(cooktoom.axis_filter_matrix(axis), g)
+    even = [u * v for u, v in zip(values[:-1], product(cooktoom.input_matrix(tile), d[::2]), strict=True)]
+    odd = [values[-1] * x for x in d[1::2]]
+    expected = [sum(d[2 * i + s] * g[s] for s in range(3)) for i in range(outputs)]
+    assert [y + z for y, z in zip(product(cooktoom.output_matrix(tile, outputs), even), odd, strict=True)] == expected
 
 
 def run_c(lines, stride, **arrays):
@@ -70,9 +82,9 @@ def test_no_coefficient_is_rounded_in_float32(tile):
             assert denominator & (denominator - 1) == 0
 
 
-def test_header_holds_every_form():
+def test_header_holds_every_axis():
     text = cooktoom.header()
-    for form in cooktoom.FORMS:
-        assert f"ROW({', '.join(map(str, form))})" in text
-        assert f"void winograd_output_{form[0]}_{form[1]}(" in text
-        assert f"void winograd_input_{form[2]}(" in text
+    for stride, tile, outputs in cooktoom.AXES:
+        assert f"ROW({stride}, {tile}, {outputs})" in text
+        assert f"void winograd_output_{tile}_{outputs}(" in text
+        assert f"void winograd_input_{tile}(" in text

@@ -14,9 +14,9 @@ from convopt.algorithms.memory import Buffer
 from convopt.shape import ConvShape
 
 # Largest error in units of u max conv(|x|, |w|), and largest relative L2 error on data without wide spread, in units of u.
-BOUNDS = {4: (20, 16), 6: (150, 80)}
+BOUNDS = {4: (20, 16), 6: (150, 80), 8: (400, 168), 10: (400, 168), 12: (400, 168)}
 
-# input N, H, W, C; filters R, S, C/groups, K; padding, dilations
+# input N, H, W, C; filters R, S, C/groups, K; padding, dilations, strides (1 if left out)
 SHAPES = {
     "even": (1, 8, 12, 32, 3, 3, 32, 64, "SAME", 1),
     "odd": (2, 13, 9, 5, 3, 3, 5, 7, "SAME", 1),
@@ -33,12 +33,24 @@ SHAPES = {
     "dilated_past_the_image": (1, 3, 4, 5, 3, 3, 5, 6, "SAME", (5, 7)),
     "five": (2, 11, 12, 6, 5, 5, 6, 40, "SAME", 1),
     "five_dilated": (1, 17, 14, 17, 5, 5, 17, 9, "SAME", 2),
+    "seven": (1, 13, 16, 5, 7, 7, 5, 18, "SAME", 1),
+    "row_of_seven": (2, 6, 23, 18, 1, 7, 18, 33, "SAME", 1),
+    "column_of_seven": (1, 25, 3, 33, 7, 1, 33, 17, ((3, 3), (2, 1)), 1),
+    "row_of_three": (1, 5, 14, 16, 1, 3, 16, 16, "SAME", (1, 2)),
+    "column_of_five": (2, 15, 4, 9, 5, 1, 9, 20, "VALID", 1),
+    "three_by_five": (1, 11, 13, 7, 3, 5, 7, 21, "SAME", 1),
+    "two_by_seven": (1, 9, 12, 4, 2, 7, 4, 5, "SAME", 1),
+    "six_by_four": (1, 12, 12, 19, 6, 4, 19, 8, "SAME", 1),
+    "strided": (2, 15, 22, 17, 3, 3, 17, 33, "SAME", 1, 2),
+    "strided_rows": (1, 17, 11, 6, 3, 3, 6, 9, ((0, 3), (1, 1)), (2, 1), (2, 1)),
+    "strided_columns": (1, 9, 24, 16, 5, 3, 8, 34, "VALID", 1, (1, 2)),
+    "strided_row_of_three": (1, 13, 30, 5, 1, 3, 5, 16, "SAME", 1, (3, 2)),
 }
 
 
 def shape_of(row, dtype="float32"):
-    n, h, w, c, r, s, group_c, k, padding, dilations = row
-    return ConvShape.from_arguments((n, h, w, c), (r, s, group_c, k), 1, padding, "NHWC", dilations, dtype)
+    n, h, w, c, r, s, group_c, k, padding, dilations, *strides = row
+    return ConvShape.from_arguments((n, h, w, c), (r, s, group_c, k), *(strides or [1]), padding, "NHWC", dilations, dtype)
 
 
 def check(shape, params, kind, activation=None, threads=1, with_bias=True, at_end=True, seed=0):
@@ -71,19 +83,18 @@ def test_holds_its_bound(isa, name, kind, dtype):
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
     st.tuples(*[st.integers(1, 3), st.integers(1, 27), st.integers(1, 27)]),
-    st.sampled_from([3, 3, 5]),
+    st.tuples(*[st.sampled_from([(1, 1), (1, 2), (2, 1), (3, 1), (3, 1), (3, 2), (4, 1), (5, 1), (6, 1), (7, 1)])] * 2),
     st.tuples(*[st.integers(1, 40), st.sampled_from([1, 1, 1, 2, 3]), st.integers(1, 70)]),
     st.tuples(*[st.sampled_from([1, 1, 2, 3])] * 2),
     st.tuples(*[st.integers(0, 6)] * 4),
     st.sampled_from(["float32", "float64"]),
     st.integers(1, 4),
 )
-def test_any_shape_holds_its_bound(isa, size, kernel, channels, dilations, pads, dtype, threads):
+def test_any_shape_holds_its_bound(isa, size, taps_and_strides, channels, dilations, pads, dtype, threads):
     (n, h, w), (group_c, groups, group_k) = size, channels
-    shape = ConvShape(
-        n, h, w, group_c * groups, group_k * groups, kernel, kernel, (1, 1), dilations, (pads[:2], pads[2:]), groups, "NHWC", dtype
-    )
-    if not shape.is_empty:
+    (r, s), strides = zip(*taps_and_strides, strict=True)
+    shape = ConvShape(n, h, w, group_c * groups, group_k * groups, r, s, strides, dilations, (pads[:2], pads[2:]), groups, "NHWC", dtype)
+    if not shape.is_empty and (r, s) != (1, 1):
         for params in winograd.candidates(shape):
             check(shape, params, "normal", threads=threads, at_end=threads % 2 == 0)
 
@@ -107,10 +118,25 @@ def test_error_is_what_it_says_and_near_that_of_direct(isa):
         error = np.abs(run(winograd, shape, params, x, filters) - expected)
         said = winograd.expected_error(shape, params)
         assert said / 4 <= error.max() / np.abs(expected).max() <= said * 1.5, (params, error.max() / np.abs(expected).max())
-        assert error.mean() <= 3 * straight.mean(), (params, error.mean(), straight.mean())
+        if params["t"] <= 6:
+            assert error.mean() <= 3 * straight.mean(), (params, error.mean(), straight.mean())
 
 
-@pytest.mark.parametrize("name", ["odd", "valid", "wide_groups", "dilated", "five"])
+def test_large_tiles_are_within_the_default_tolerance(isa):
+    """Long sums in one go would not be: they are what the transforms amplify."""
+    rng = np.random.default_rng(5)
+    for r, s, c in ((3, 3, 256), (5, 5, 96), (7, 7, 64), (1, 7, 192), (7, 1, 33)):
+        shape = shape_of((1, 24, 24, c, r, s, c, 16, "SAME", 1))
+        x = rng.standard_normal(shape.input_shape).astype(np.float32)
+        filters = rng.standard_normal(shape.filters_shape).astype(np.float32)
+        expected = reference.conv2d(x, filters, shape)
+        params = max(winograd.candidates(shape), key=lambda params: params["t"])
+        assert params["t"] == (12 if 1 in (r, s) else 8)
+        assert np.abs(run(winograd, shape, params, x, filters) - expected).max() <= 1e-5 * np.abs(expected).max()
+        assert winograd.expected_error(shape, params) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["odd", "valid", "wide_groups", "dilated", "five", "column_of_seven", "strided"])
 def test_same_bits_every_time_and_for_any_number_of_threads(isa, name):
     shape = shape_of(SHAPES[name])
     rng = np.random.default_rng(1)
@@ -129,7 +155,7 @@ def test_several_blocks_and_panels(isa, threads):
         check(shape, params, "normal", threads=threads)
 
 
-@pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated"])
+@pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated", "row_of_seven", "strided"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_workspace_is_as_large_as_it_says(isa, name, threads):
     shape = shape_of(SHAPES[name])
@@ -170,11 +196,14 @@ def test_nan_passes_the_activation(isa):
 
 
 def test_says_why_it_cannot():
-    assert "strides" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3, (2, 1)))
-    assert "7x7" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 7, 7))
+    assert "(3, 1)" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3, (3, 1)))
+    assert "5x5" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 5, 5, (2, 2)))
+    assert "9x9" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 9, 9))
+    assert "1x1" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 1, 1))
     assert winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3)) is None
+    assert winograd.why_not(ConvShape(1, 8, 8, 4, 4, 1, 3, (5, 2))) is None
 
 
-def test_default_has_the_fewest_multiplications():
-    assert winograd.candidates(ConvShape(1, 56, 56, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == 6
-    assert winograd.candidates(ConvShape(1, 4, 4, 64, 64, 3, 3))[0]["t"] == 4
+@pytest.mark.parametrize(("size", "t"), [(56, 8), (28, 8), (13, 6), (7, 6), (4, 6), (2, 4)])
+def test_default_has_the_fewest_multiplications(size, t):
+    assert winograd.candidates(ConvShape(1, size, size, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == t

@@ -2,8 +2,10 @@
 
 Each t x t tile of input and each filter is transformed (see kernels/cooktoom.py); in the transformed domain the
 convolution is one product per frequency, summed over channels: t*t small GEMMs on the micro-kernel that direct uses. The
-output transform turns t x t sums into m x m pixels, m = t - r + 1. Dilation d splits an image into d*d interleaved ones,
-which only changes where tiles start and how far apart their pixels lie.
+output transform turns t x t sums into m x m pixels, m = t - r + 1. The two axes of an image are independent: each has its
+own t and m, and one of a single tap is left alone, whatever its stride. Dilation d splits an image into d*d interleaved
+ones, which only changes where tiles start and how far apart their pixels lie. Stride 2 makes the even and the odd pixels
+of an axis two convolutions of stride 1, whose products are summed by the output transform.
 
 Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
 filter panel > frequency > rows of the register tile; bias, activation and the output transform follow each panel. The
@@ -20,10 +22,10 @@ from libc.math cimport INFINITY
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, Winograd, WinogradTile, kernels
+from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -36,19 +38,24 @@ cdef enum:
     MOST_TILES = 96
     WIDE_FROM_CHANNELS = 384
 
-# Typical max|y - y64| / max|y64| in float32 over sqrt(C + 16), measured on zero-mean data with C = 8 to 512.
-_ERRORS = {4: 4e-8, 6: 2e-7}
+# Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
+_RUN = {1: 128, 4: 128, 6: 128, 8: 24, 10: 24, 12: 24}
+
+# max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
+# the channels of a run: fitted to zero-mean data with C = 8 to 512.
+_GROWTH = {1: 1.0, 4: 1.4, 6: 3.0, 8: 7.0, 10: 18.0, 12: 48.0}
+_ERROR = 2e-8
 _FLOAT64_OVER_FLOAT32 = 2.0 ** -29
+_ONE_TAP = (1, 1, 1)
 
 
 def why_not(shape):
     """The reason Winograd cannot serve a shape, None where it can."""
-    if shape.strides != (1, 1):
-        return f"strides are {shape.strides}; Winograd needs 1"
-    if not _forms(shape):
-        known = sorted({f"{th - mh + 1}x{tw - mw + 1}" for th, mh, tw, mw in cooktoom.FORMS})
-        return f"the kernel is {shape.r}x{shape.s}; Winograd has transforms for {', '.join(known)}"
-    return None
+    if _forms(shape):
+        return None
+    known = {stride: sorted({cooktoom.taps(axis) for axis in cooktoom.AXES if axis[0] == stride}) for stride in (1, 2)}
+    return (f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has "
+            + ", ".join(f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items()))
 
 
 def candidates(shape):
@@ -71,26 +78,30 @@ def candidates(shape):
 
 def _tiles_in_l2(shape, t, nv):
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
-    table, (th, _, tw, _) = kernels(shape.itemsize), _forms(shape)[t]
-    tile_bytes = th * tw * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
+    table = kernels(shape.itemsize)
+    tile_bytes = _frequencies(_forms(shape)[t]) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
     return max(LEAST_REGISTER_TILES * table.mr[nv], min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
 
 def expected_error(shape, params):
-    """Measured: it grows with the tile and as the square root of the channels, hardly with the taps."""
-    return _ERRORS[params["t"]] * (16 + shape.group_c) ** 0.5 * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
+    """Measured: it grows with the tiles of both axes and as the square root of the channels of a run, hardly with the taps."""
+    growth = 1.0
+    run = min(shape.group_c, _RUN[params["t"]])
+    for axis in _forms(shape)[params["t"]]:
+        growth *= _GROWTH[axis[1]]
+    return _ERROR * growth * (16 + run) ** 0.5 * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
 
 
 def work(shape, params, threads):
     """Products, transforms of about four operations per element and pass, and the filters once per block."""
-    (th, mh, tw, mw), tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
+    form, tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
     table = kernels(shape.itemsize)
     padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
-    frequencies = th * tw
+    frequencies = _frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-    filters = frequencies * shape.group_c * padded_k
+    filters = shape.group_c * padded_k * _filters(form[0]) * _filters(form[1])
     return Work(
-        gemm_flops=2.0 * tiles * filters,
+        gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
         gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
         vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
         moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
@@ -99,13 +110,29 @@ def work(shape, params, threads):
 
 
 def _forms(shape):
-    """{t: (t_h, m_h, t_w, m_w)} of the forms for the shape's kernel; an axis of one tap is left alone."""
+    """{t: (axis of the height, axis of the width)}: each the axis with the largest transform up to t, or of one tap."""
+    choices = []
+    for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True):
+        choices.append([_ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (cooktoom.taps(axis), axis[0]) == (taps, stride)])
+    largest = max(axis[1] for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
     forms = {}
-    for form in cooktoom.FORMS:
-        th, mh, tw, mw = form
-        if (th - mh + 1, tw - mw + 1) == (shape.r, shape.s):
-            forms[max(th, tw)] = form
+    for t in sorted({axis[1] for axes in choices for axis in axes if 1 < axis[1] <= largest}):
+        form = tuple(max((axis for axis in axes if axis[1] <= t), key=lambda axis: axis[1], default=None) for axes in choices)
+        if None not in form:
+            forms[t] = form
     return forms
+
+
+def _frequencies(form):
+    """Products per tile: t along an axis, and with stride 2 one for every odd pixel beside them."""
+    (stride_h, th, mh), (stride_w, tw, mw) = form
+    return (th + (stride_h - 1) * mh) * (tw + (stride_w - 1) * mw)
+
+
+def _filters(axis):
+    """Values of a transformed filter along an axis."""
+    stride, t, _ = axis
+    return t + stride - 1
 
 
 def _tile_starts(size, step, dilation):
@@ -114,13 +141,12 @@ def _tile_starts(size, step, dilation):
 
 
 def _tile_count(shape, params):
-    _, mh, _, mw = _forms(shape)[params["t"]]
+    (_, _, mh), (_, _, mw) = _forms(shape)[params["t"]]
     return shape.n * len(_tile_starts(shape.oh, mh, shape.dilations[0])) * len(_tile_starts(shape.ow, mw, shape.dilations[1]))
 
 
 def _multiplications(shape, params):
-    th, _, tw, _ = _forms(shape)[params["t"]]
-    return th * tw * _tile_count(shape, params)
+    return _frequencies(_forms(shape)[params["t"]]) * _tile_count(shape, params)
 
 
 cdef Buffer _integers(values):
@@ -141,38 +167,48 @@ cdef Buffer _doubles(matrix):
 
 
 cdef class Implementation(Convolver):
-    cdef const Winograd *form
-    cdef Buffer g_h, g_w                     # filter transforms, t x taps
+    cdef const WinogradAxis *h
+    cdef const WinogradAxis *w
+    cdef Buffer g_h, g_w                     # filter transforms, values x taps
     cdef Buffer tile_y, tile_x               # first output pixel of each row and column of tiles
     cdef ptrdiff_t tile_rows, tile_columns, tiles
-    cdef ptrdiff_t frequencies
+    cdef ptrdiff_t frequencies, filters      # per tile; values of a transformed filter
     cdef int nv, nr, mr
     cdef ptrdiff_t panels                    # filter panels of one group
+    cdef ptrdiff_t runs                      # parts that the sum over channels is made of
     cdef ptrdiff_t block_tiles               # the most tiles of one block
     cdef ptrdiff_t v_tile, v_frequency       # strides of the transformed input, elements
     cdef ptrdiff_t q_tile, q_frequency       # strides of the sums, elements
 
     def __init__(self, shape, dict params):
-        th, mh, tw, mw = _forms(shape)[params["t"]]
-        self.form = self.kernels.winograd_forms
-        while (self.form.t_h, self.form.m_h, self.form.t_w, self.form.m_w) != (th, mh, tw, mw):
-            self.form += 1
-        self.g_h = _doubles(cooktoom.filter_matrix(th, shape.r))
-        self.g_w = _doubles(cooktoom.filter_matrix(tw, shape.s))
-        rows, columns = _tile_starts(shape.oh, mh, shape.dilations[0]), _tile_starts(shape.ow, mw, shape.dilations[1])
+        form_h, form_w = _forms(shape)[params["t"]]
+        self.h, self.w = self.axis(form_h), self.axis(form_w)
+        self.g_h = _doubles(cooktoom.axis_filter_matrix(form_h))
+        self.g_w = _doubles(cooktoom.axis_filter_matrix(form_w))
+        rows = _tile_starts(shape.oh, self.h.outputs, shape.dilations[0])
+        columns = _tile_starts(shape.ow, self.w.outputs, shape.dilations[1])
         self.tile_y, self.tile_x = _integers(rows), _integers(columns)
         self.tile_rows, self.tile_columns = len(rows), len(columns)
         self.tiles = shape.n * self.tile_rows * self.tile_columns
-        self.frequencies = th * tw
+        self.frequencies = self.h.frequencies * self.w.frequencies
+        self.filters = self.h.filters * self.w.filters
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
         self.panels = -(-shape.group_k // self.nr)
         self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
         self.q_tile = self.nr
+        self.runs = -(-shape.group_c // _RUN[params["t"]])
         self.block_tiles = params["tiles"]
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
+
+    cdef const WinogradAxis *axis(self, form):
+        """The kernels' row for (stride, t, m)."""
+        cdef const WinogradAxis *row = self.kernels.winograd_axes
+        while (row.stride, row.t, row.outputs) != form:
+            row += 1
+        return row
 
     cdef ptrdiff_t odd_lines(self, ptrdiff_t elements) noexcept nogil:
         """The next odd number of cache lines, in elements: rows at such a stride spread over all sets of a cache."""
@@ -183,7 +219,7 @@ cdef class Implementation(Convolver):
         return (self.conv.group_k + self.kernels.vl - 1) // self.kernels.vl * self.kernels.vl
 
     cdef size_t packed_size(self) noexcept nogil:
-        return self.conv.groups * self.padded_k() * self.frequencies * self.conv.group_c * self.conv.itemsize
+        return self.conv.groups * self.padded_k() * self.filters * self.conv.group_c * self.conv.itemsize
 
     cdef size_t table_size(self) noexcept nogil:
         return (self.block_tiles * sizeof(WinogradTile) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
@@ -198,7 +234,7 @@ cdef class Implementation(Convolver):
     cdef const char *panel(self, ptrdiff_t group, ptrdiff_t offset) noexcept nogil:
         """Packed filters of the panel that starts `offset` output channels into a group."""
         cdef ptrdiff_t column = group * self.padded_k() + offset
-        return <const char *>self.packed.data + column * self.frequencies * self.conv.group_c * self.conv.itemsize
+        return <const char *>self.packed.data + column * self.filters * self.conv.group_c * self.conv.itemsize
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         cdef ptrdiff_t column, columns = self.conv.groups * self.panels
@@ -213,7 +249,7 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t group = column // self.panels, offset = column % self.panels * self.nr
         cdef const char *source = <const char *>filters + (group * self.conv.group_k + offset) * self.conv.itemsize
         self.kernels.winograd_filter(
-            self.form, <const double *>self.g_h.data, <const double *>self.g_w.data, self.conv.group_c,
+            self.h, self.w, <const double *>self.g_h.data, <const double *>self.g_w.data, self.conv.group_c,
             min(<ptrdiff_t>self.nr, self.conv.group_k - offset), source, self.conv.k, self.conv.group_c * self.conv.k,
             self.conv.s * self.conv.group_c * self.conv.k, <void *>self.panel(group, offset),
             min(<ptrdiff_t>self.nr, self.padded_k() - offset))
@@ -268,9 +304,10 @@ cdef class Implementation(Convolver):
             for column in range(column_first, column_last):
                 group = column // self.panels
                 if group != transformed:
-                    self.form.input(size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
-                                    self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
-                                    v, self.v_frequency, self.v_tile)
+                    self.kernels.winograd_input(
+                        self.h, self.w, size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
+                        self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
+                        v, self.v_frequency, self.v_tile)
                     transformed = group
                 self.multiply(call, group, column % self.panels * self.nr, size, table, v, q)
 
@@ -279,27 +316,33 @@ cdef class Implementation(Convolver):
         """One filter panel times the block's transformed tiles, and on to the output pixels."""
         cdef ptrdiff_t item = self.conv.itemsize, channel = group * self.conv.group_k + offset
         cdef ptrdiff_t wide = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
-        cdef ptrdiff_t register_tiles = (size + self.mr - 1) // self.mr, f, i, row, begin, end
-        cdef const char *u = self.panel(group, offset)
+        cdef ptrdiff_t register_tiles = (size + self.mr - 1) // self.mr, f, fh, fw, i, row, begin, end
+        cdef ptrdiff_t run, first, depth
+        cdef const char *panel = self.panel(group, offset)
+        cdef const char *u
         cdef const void *rows[CONVOPT_MAX_MR]
         cdef Epilogue epilogue
         epilogue.bias = epilogue.row_bias = NULL
         epilogue.lo, epilogue.hi = -INFINITY, INFINITY
         for f in range(self.frequencies):
+            fh, fw = min(f // self.w.frequencies, self.h.filters - 1), min(f % self.w.frequencies, self.w.filters - 1)
+            u = panel + (fh * self.w.filters + fw) * self.conv.group_c * wide * item
             for i in range(register_tiles):
                 begin = i * size // register_tiles
                 end = (i + 1) * size // register_tiles
-                for row in range(begin, end):
-                    rows[row - begin] = v + (f * self.v_frequency + row * self.v_tile) * item
-                self.kernels.igemm(<int>(end - begin), <int>wide, 1, self.conv.group_c, rows, u, wide,
-                                   q + (f * self.q_frequency + begin * self.q_tile) * item, self.q_tile, False, &epilogue)
-            u += self.conv.group_c * wide * item
+                for run in range(self.runs):
+                    first = run * self.conv.group_c // self.runs
+                    depth = (run + 1) * self.conv.group_c // self.runs - first
+                    for row in range(begin, end):
+                        rows[row - begin] = v + (f * self.v_frequency + row * self.v_tile + first) * item
+                    self.kernels.igemm(<int>(end - begin), <int>wide, 1, depth, rows, u + first * wide * item, wide,
+                                       q + (f * self.q_frequency + begin * self.q_tile) * item, self.q_tile, run > 0, &epilogue)
         epilogue = call.epilogue[0]
         if epilogue.bias != NULL:
             epilogue.bias = <const char *>epilogue.bias + channel * item
-        self.form.output(size, table, min(<ptrdiff_t>self.nr, self.conv.group_k - offset), q, self.q_frequency, self.q_tile,
-                         call.out + channel * item, self.conv.dilation_h * self.conv.ow * self.conv.k,
-                         self.conv.dilation_w * self.conv.k, &epilogue)
+        self.kernels.winograd_output(
+            self.h, self.w, size, table, min(<ptrdiff_t>self.nr, self.conv.group_k - offset), q, self.q_frequency, self.q_tile,
+            call.out + channel * item, self.conv.dilation_h * self.conv.ow * self.conv.k, self.conv.dilation_w * self.conv.k, &epilogue)
 
     cdef void locate(self, ptrdiff_t begin, ptrdiff_t size, WinogradTile *tile) noexcept nogil:
         """Fill the table of the tiles begin .. begin + size; they are numbered image by image, row by row."""
@@ -309,15 +352,15 @@ cdef class Implementation(Convolver):
             y = (<const ptrdiff_t *>self.tile_y.data)[row]
             x = (<const ptrdiff_t *>self.tile_x.data)[column]
             tile.output = ((n * self.conv.oh + y) * self.conv.ow + x) * self.conv.k
-            tile.rows = existing(y, self.conv.oh, self.conv.dilation_h, self.form.m_h)
-            tile.columns = existing(x, self.conv.ow, self.conv.dilation_w, self.form.m_w)
-            y -= self.conv.pad_top
-            x -= self.conv.pad_left
+            tile.rows = existing(y, self.conv.oh, self.conv.dilation_h, self.h.outputs)
+            tile.columns = existing(x, self.conv.ow, self.conv.dilation_w, self.w.outputs)
+            y = y * self.conv.stride_h - self.conv.pad_top
+            x = x * self.conv.stride_w - self.conv.pad_left
             tile.input = ((n * self.conv.h + y) * self.conv.w + x) * self.conv.c
-            tile.row_first = existing(y, 0, self.conv.dilation_h, self.form.t_h)
-            tile.row_end = existing(y, self.conv.h, self.conv.dilation_h, self.form.t_h)
-            tile.column_first = existing(x, 0, self.conv.dilation_w, self.form.t_w)
-            tile.column_end = existing(x, self.conv.w, self.conv.dilation_w, self.form.t_w)
+            tile.row_first = existing(y, 0, self.conv.dilation_h, self.h.inputs)
+            tile.row_end = existing(y, self.conv.h, self.conv.dilation_h, self.h.inputs)
+            tile.column_first = existing(x, 0, self.conv.dilation_w, self.w.inputs)
+            tile.column_end = existing(x, self.conv.w, self.conv.dilation_w, self.w.inputs)
             tile += 1
             column += 1
             if column == self.tile_columns:

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 Matrix = list[list[Fraction]]
 
-#: Interpolation points of a tile, infinity aside: 0 and pairs +-p, found by measured error of 2-D convolutions. Those of 4 and 6 make
+#: Interpolation points of a tile, infinity aside: 0 and pairs +-p, found by measured error of convolutions. Those of 4, 6 and 8 make
 #: every coefficient of B^T and A^T a short binary fraction, so that no coefficient is rounded; 5/8 and 3/2 more than halve the error
 #: of 1 and 2.
 POINTS: dict[int, tuple[Fraction, ...]] = {
@@ -27,15 +27,39 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     4: (Fraction(1),),
     6: (Fraction(5, 8), Fraction(3, 2)),
     8: (Fraction(1), Fraction(2), Fraction(1, 2)),
+    10: (Fraction(3, 8), Fraction(3, 4), Fraction(5, 4), Fraction(5, 2)),
+    12: (Fraction(3, 8), Fraction(5, 8), Fraction(1), Fraction(3, 2), Fraction(3)),
 }
 
-#: The (t, m) of both axes, vertical first, that kernels are built for; t = m = 1 leaves an axis alone.
-Form = tuple[int, int, int, int]
-FORMS: tuple[Form, ...] = (
-    (4, 2, 4, 2),  # 3x3
-    (6, 4, 6, 4),  # 3x3
-    (6, 2, 6, 2),  # 5x5
+#: (stride, t, m) of every axis that kernels are built for: m outputs by a transform of t, any two of which make a 2-D form. Stride 1
+#: has t - m + 1 taps. Stride 2 has 3: the even pixels a stride-1 convolution with two of them, the odd pixels a product with the third.
+Axis = tuple[int, int, int]
+AXES: tuple[Axis, ...] = (
+    (1, 4, 3),  # 2 taps
+    (1, 6, 5),
+    (1, 4, 2),  # 3 taps
+    (1, 6, 4),
+    (1, 8, 6),
+    (1, 6, 3),  # 4 taps
+    (1, 8, 5),
+    (1, 6, 2),  # 5 taps
+    (1, 8, 4),
+    (1, 8, 3),  # 6 taps
+    (1, 8, 2),  # 7 taps
+    (1, 10, 4),
+    (1, 12, 6),
+    (2, 4, 3),  # 3 taps
+    (2, 6, 5),
+    (2, 8, 7),
 )
+#: Tiles beyond this lose too much accuracy in two dimensions.
+LARGEST_SQUARE = 8
+
+
+def taps(axis: Axis) -> int:
+    """Filter taps along an axis."""
+    stride, tile, outputs = axis
+    return tile - outputs + 1 if stride == 1 else 3
 
 
 def interpolation_points(tile: int) -> list[Fraction]:
@@ -79,6 +103,14 @@ def filter_matrix(tile: int, taps: int) -> Matrix:
                 distance *= point - other
         rows.append([point**s / distance for s in range(taps)])
     return [*rows, [Fraction(int(s == taps - 1)) for s in range(taps)]]
+
+
+def axis_filter_matrix(axis: Axis) -> Matrix:
+    """The filter's values along an axis from its taps: G; for stride 2, G of the even taps, then the odd tap as it is."""
+    stride, tile, _ = axis
+    if stride == 1:
+        return filter_matrix(tile, taps(axis))
+    return [[row[0], Fraction(0), row[1]] for row in filter_matrix(tile, 2)] + [[Fraction(0), Fraction(1), Fraction(0)]]
 
 
 def output_matrix(tile: int, outputs: int) -> Matrix:
@@ -154,9 +186,9 @@ def output_transform(tile: int, outputs: int) -> Iterator[str]:
 
 
 def header() -> str:
-    """The generated header: every 1-D transform in use, a switch over them, and the lists of 2-D forms."""
-    tiles = sorted({tile for form in FORMS for tile in form[::2]})
-    outputs = sorted({pair for form in FORMS for pair in (form[:2], form[2:])})
+    """The generated header: every 1-D transform in use, a switch over them, and the list of axes."""
+    tiles = sorted({tile for _, tile, _ in AXES})
+    outputs = sorted({(tile, count) for _, tile, count in AXES})
     lines = ["/* Written by cooktoom.py: do not edit. v = B^T d and y = A^T q of each tile size, over vectors of channels. */", ""]
     for tile in tiles:
         lines += [*input_transform(tile), ""]
@@ -168,10 +200,9 @@ def header() -> str:
     lines.append("static ALWAYS_INLINE void winograd_output_1d(const int t, const int m, const vec *q, int qs, vec *y, int ys) {")
     lines += [f"    if (t == {tile} && m == {count}) winograd_output_{tile}_{count}(q, qs, y, ys);" for tile, count in outputs]
     lines += ["}", ""]
-    lines += _row_list("WINOGRAD_INPUTS", sorted({form[::2] for form in FORMS}))
-    lines += _row_list("WINOGRAD_FORMS", FORMS)
+    spans = [tile if stride == 1 else tile + count for stride, tile, count in AXES]
+    square = max(span for span, (_, tile, _) in zip(spans, AXES, strict=True) if tile <= LARGEST_SQUARE)
+    lines.append(f"#define WINOGRAD_MAX_LINE {max(spans)} /* pixels or frequencies of an axis */")
+    lines.append(f"#define WINOGRAD_MAX_TILE {square**2} /* and of two */")
+    lines.append("#define WINOGRAD_AXES(ROW) " + " ".join(f"ROW({', '.join(map(str, axis))})" for axis in AXES))
     return "\n".join([*lines, ""])
-
-
-def _row_list(name: str, rows: Sequence[tuple[int, ...]]) -> list[str]:
-    return [f"#define {name}(ROW) " + " ".join(f"ROW({', '.join(map(str, row))})" for row in rows)]

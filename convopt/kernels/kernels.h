@@ -49,43 +49,58 @@ typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *fr
 #define CONVOPT_GATHER_SLACK 192
 typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run,
                             const ptrdiff_t *length, const void *from, void *to, ptrdiff_t ldt);
-/* Winograd, one form per row of a table: F(m_h, t_h - m_h + 1) along the columns of a tile, F(m_w, t_w - m_w + 1) along
- * its rows. A tile has t_h x t_w pixels of input and m_h x m_w of output; frequency f = i*t_w + j is one element of the
- * transformed tile. Pixels of a tile lie row_stride and column_stride apart, which dilation makes larger.
+/* Winograd: an axis of the image is cut into tiles of `outputs` pixels of output, which `inputs` pixels of input reach;
+ * those are transformed into `frequencies`, each a product of its own. Any axis for the height combines with any for
+ * the width: frequency f = i*frequencies_w + j is one element of the tile transformed in both. The taps of a filter
+ * become `filters` values, which is fewer than frequencies where several of these share one (stride 2): frequency i has
+ * value min(i, filters - 1). Pixels of a tile lie row_stride and column_stride apart, which dilation makes larger.
  *
  *   x --input--> V[f][tile][channel] --igemm with U[f][channel][k]--> Q[f][tile][k] --output--> out */
+
+/* One transform of `lines` lines of vectors: vector i of line l is at from[l*from_line + i*from_step], and likewise in
+ * `to`. The last one before the output adds a vector at bias[l*bias_line] and clamps. */
+typedef void convopt_winograd_pass(ptrdiff_t lines, const void *from, ptrdiff_t from_line, ptrdiff_t from_step,
+                                   void *to, ptrdiff_t to_line, ptrdiff_t to_step);
+typedef void convopt_winograd_last(ptrdiff_t lines, const void *from, ptrdiff_t from_line, ptrdiff_t from_step,
+                                   void *to, ptrdiff_t to_line, ptrdiff_t to_step, const void *bias,
+                                   ptrdiff_t bias_line, double lo, double hi);
+
+/* t is the size of the Cook-Toom transform in it; 1 is an axis of one tap, of any stride, which has no passes. */
+typedef struct {
+    int t, taps, stride;
+    int inputs, outputs, frequencies, filters;
+    convopt_winograd_pass *input, *output;
+    convopt_winograd_last *last;
+} convopt_winograd_axis;
 
 /* Where one tile lies, and which of its pixels exist. */
 typedef struct {
     ptrdiff_t input;                                  /* from x to input pixel (0, 0), which itself may not exist */
     ptrdiff_t output;                                 /* from out to output pixel (0, 0) */
     int row_first, row_end, column_first, column_end; /* input pixels that exist; the others are padding, zero */
-    int rows, columns;                                /* output pixels that exist: 1 .. m_h, 1 .. m_w */
+    int rows, columns;                                /* output pixels that exist: 1 .. outputs of each axis */
 } convopt_winograd_tile;
 
 /* v[f*ldf + i*ldv + c] for each tile i < count; c runs to whole vectors, those past `channels` come out as zero. */
-typedef void convopt_winograd_input(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels,
-                                    const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v,
-                                    ptrdiff_t ldf, ptrdiff_t ldv);
+typedef void convopt_winograd_input(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                                    const convopt_winograd_tile *tiles, ptrdiff_t channels, const void *x,
+                                    ptrdiff_t row_stride, ptrdiff_t column_stride, void *v, ptrdiff_t ldf,
+                                    ptrdiff_t ldv);
 
 /* The output pixels of each tile i < count from q[f*ldf + i*ldq + k], k < channels; q and `bias` are readable to whole
  * vectors of k, row_bias is NULL. Nothing but the existing pixels' channels is written. */
-typedef void convopt_winograd_output(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels,
-                                     const void *q, ptrdiff_t ldf, ptrdiff_t ldq, void *out, ptrdiff_t row_stride,
+typedef void convopt_winograd_output(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                                     const convopt_winograd_tile *tiles, ptrdiff_t channels, const void *q,
+                                     ptrdiff_t ldf, ptrdiff_t ldq, void *out, ptrdiff_t row_stride,
                                      ptrdiff_t column_stride, const convopt_epilogue *epilogue);
 
-typedef struct {
-    int t_h, m_h, t_w, m_w; /* all zero in the row that ends the table */
-    convopt_winograd_input *input;
-    convopt_winograd_output *output;
-} convopt_winograd;
-
 /* u[(f*channels + c)*ldu + k] = (G_h w_c G_w^T)[f] for k < outputs, in double and rounded once; zero from there to ldu,
- * which is `outputs` rounded up to whole vectors. Filter element (r, s, c, k) is filters[r*ldr + s*lds + c*ldc + k];
- * g_h is t_h x taps, g_w likewise. */
-typedef void convopt_winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w,
-                                     ptrdiff_t channels, ptrdiff_t outputs, const void *filters, ptrdiff_t ldc,
-                                     ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu);
+ * which is `outputs` rounded up to whole vectors; f = i*filters_w + j. Filter element (r, s, c, k) is
+ * filters[r*ldr + s*lds + c*ldc + k]; g_h is filters_h x taps_h, g_w likewise. */
+typedef void convopt_winograd_filter(const convopt_winograd_axis *h, const convopt_winograd_axis *w, const double *g_h,
+                                     const double *g_w, ptrdiff_t channels, ptrdiff_t outputs, const void *filters,
+                                     ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu);
+
 /* The kernels of tiled FFT convolution (fft-inl.h). They work on POINTS: vl real parts followed by vl imaginary parts,
  * so vl complex numbers in lanes, which undergo the same transform. Steps between points are in elements.
  *
@@ -240,7 +255,9 @@ typedef struct {
     convopt_igemm *igemm;
     convopt_transpose *transpose;
     convopt_gather *gather;
-    const convopt_winograd *winograd_forms;
+    const convopt_winograd_axis *winograd_axes; /* ends with a row whose t is 0 */
+    convopt_winograd_input *winograd_input;
+    convopt_winograd_output *winograd_output;
     convopt_winograd_filter *winograd_filter;
     convopt_fft_forward *fft_forward;
     convopt_fft_inverse *fft_inverse;

@@ -23,22 +23,23 @@ cdef extern from "kernels.h":
         int row_first, row_end, column_first, column_end
         int rows, columns
 
+    ctypedef struct WinogradAxis "convopt_winograd_axis":
+        int t, taps, stride
+        int inputs, outputs, frequencies, filters
+
     ctypedef void WinogradInput "convopt_winograd_input"(
-        ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels, const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride,
-        void *v, ptrdiff_t ldf, ptrdiff_t ldv) noexcept nogil
+        const WinogradAxis *h, const WinogradAxis *w, ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels,
+        const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v, ptrdiff_t ldf, ptrdiff_t ldv) noexcept nogil
 
     ctypedef void WinogradOutput "convopt_winograd_output"(
-        ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels, const void *q, ptrdiff_t ldf, ptrdiff_t ldq,
-        void *out, ptrdiff_t row_stride, ptrdiff_t column_stride, const Epilogue *epilogue) noexcept nogil
-
-    ctypedef struct Winograd "convopt_winograd":
-        int t_h, m_h, t_w, m_w
-        WinogradInput *input
-        WinogradOutput *output
+        const WinogradAxis *h, const WinogradAxis *w, ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels,
+        const void *q, ptrdiff_t ldf, ptrdiff_t ldq, void *out, ptrdiff_t row_stride, ptrdiff_t column_stride,
+        const Epilogue *epilogue) noexcept nogil
 
     ctypedef void WinogradFilter "convopt_winograd_filter"(
-        const Winograd *form, const double *g_h, const double *g_w, ptrdiff_t channels, ptrdiff_t outputs,
+        const WinogradAxis *h, const WinogradAxis *w, const double *g_h, const double *g_w, ptrdiff_t channels, ptrdiff_t outputs,
         const void *filters, ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu) noexcept nogil
+
     ctypedef struct FftLength "convopt_fft_length":
         int n1
         int n2
@@ -135,7 +136,9 @@ cdef extern from "kernels.h":
         Igemm *igemm
         Transpose *transpose
         Gather *gather
-        const Winograd *winograd_forms
+        const WinogradAxis *winograd_axes
+        WinogradInput *winograd_input
+        WinogradOutput *winograd_output
         WinogradFilter *winograd_filter
         FftForward *fft_forward
         FftInverse *fft_inverse

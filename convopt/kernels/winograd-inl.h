@@ -1,171 +1,211 @@
 /* Winograd transforms; the contracts are in kernels.h, the 1-D transforms in generated/winograd-transforms.h.
  *
- * Lanes are channels. A tile's transform is straight-line code over a local array, one dimension after the other; the
- * compiler keeps most of the array in 32 registers. With 16 it could not, so there one column or row is in registers
- * at a time. Two bodies of each: one for whole vectors of tiles whose pixels all exist, one that asks for every pixel
- * and every lane. */
+ * Lanes are channels. A PASS applies one 1-D transform to many lines: those of a tile in one dimension, through a small
+ * array in the first-level cache to a pass in the other dimension; or, where the other dimension has one tap, those of
+ * all channel vectors of a tile. So any two axes combine, and bodies are compiled per axis, not per pair. Tiles at a
+ * border, and channels that do not fill a vector, go through arrays that hold zeros for what does not exist. */
 #include "generated/winograd-transforms.h"
 
-#define MAX_TILE 8
-#if REGISTERS >= 32
-#define UNROLL_PASS UNROLL
-#else
-#define UNROLL_PASS _Pragma("GCC unroll 1")
-#endif
-
-/* p, of origin unknown to gcc: it would otherwise compute the addresses of all t*t pixels ahead of the loop over
- * channels and spill them, instead of a base and t - 1 offsets. */
-static ALWAYS_INLINE const REAL *base(const REAL *p) {
+/* p, of origin unknown to gcc: it would otherwise keep a pointer per element of a line, more than there are registers,
+ * instead of one that moves. */
+static ALWAYS_INLINE REAL *moved(const REAL *p) {
     __asm__("" : "+r"(p));
-    return p;
+    return (REAL *)p;
 }
 
-static ALWAYS_INLINE void winograd_input_tile(const int th, const int tw, const int whole,
-                                              const convopt_winograd_tile *tile, const REAL *x, ptrdiff_t row_stride,
-                                              ptrdiff_t column_stride, int lanes, REAL *v, ptrdiff_t ldf) {
-    vec d[MAX_TILE * MAX_TILE];
-    UNROLL_PASS for (int i = 0; i < th; i++) {
-        const REAL *row = base(x);
-        UNROLL for (int j = 0; j < tw; j++) {
-            const REAL *pixel = row + j * column_stride;
-            if (whole)
-                d[i * tw + j] = load(pixel);
-            else if (i >= tile->row_first && i < tile->row_end && j >= tile->column_first && j < tile->column_end)
-                d[i * tw + j] = load_first(pixel, lanes);
-            else
-                d[i * tw + j] = (vec){0};
+/* Stride 2 has a second phase, whose filter is the odd tap alone: its pixels are frequencies as they are. */
+static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, const int m, ptrdiff_t lines,
+                                              const REAL *from, ptrdiff_t from_line, ptrdiff_t from_step, REAL *to,
+                                              ptrdiff_t to_line, ptrdiff_t to_step) {
+    const int odd = stride == 1 ? 0 : m;
+    for (; lines > 0; lines--, from += from_line, to += to_line) {
+        vec d[WINOGRAD_MAX_LINE], v[WINOGRAD_MAX_LINE];
+        const REAL *element = from;
+        UNROLL for (int i = 0; i < t + odd; i++, element = moved(element + from_step)) d[i] = load(element);
+        winograd_input_1d(t, d, stride, v, 1);
+        UNROLL for (int i = 0; i < odd; i++) v[t + i] = d[2 * i + 1];
+        REAL *frequency = to;
+        UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + to_step)) store(frequency, v[i]);
+    }
+}
+
+static ALWAYS_INLINE void winograd_output_pass(const int stride, const int t, const int m, const int last,
+                                               ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
+                                               ptrdiff_t from_step, REAL *to, ptrdiff_t to_line, ptrdiff_t to_step,
+                                               const REAL *bias, ptrdiff_t bias_line, vec lo, vec hi) {
+    const int odd = stride == 1 ? 0 : m;
+    for (; lines > 0; lines--, from += from_line, to += to_line) {
+        vec q[WINOGRAD_MAX_LINE], y[WINOGRAD_MAX_LINE];
+        const REAL *frequency = from;
+        UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + from_step)) q[i] = load(frequency);
+        winograd_output_1d(t, m, q, 1, y, 1);
+        UNROLL for (int i = 0; i < odd; i++) y[i] += q[t + i];
+        if (last) {
+            const vec b = load(bias);
+            UNROLL for (int i = 0; i < m; i++) y[i] = clamp(y[i] + b, lo, hi);
+            bias += bias_line;
         }
-        winograd_input_1d(tw, d + i * tw, 1, d + i * tw, 1);
-        x += row_stride;
-    }
-    UNROLL_PASS for (int j = 0; j < tw; j++) {
-        winograd_input_1d(th, d + j, tw, d + j, tw);
-        REAL *column = (REAL *)base(v);
-        UNROLL for (int i = 0; i < th; i++) store(column + i * tw * ldf, d[i * tw + j]);
-        v += ldf;
+        REAL *pixel = to;
+        UNROLL for (int i = 0; i < m; i++, pixel = moved(pixel + to_step)) store(pixel, y[i]);
     }
 }
 
-static ALWAYS_INLINE void winograd_input(const int th, const int tw, ptrdiff_t count, const convopt_winograd_tile *tile,
-                                         ptrdiff_t channels, const REAL *x, ptrdiff_t row_stride,
-                                         ptrdiff_t column_stride, REAL *v, ptrdiff_t ldf, ptrdiff_t ldv) {
-    for (; count > 0; count--, tile++, v += ldv) {
-        const REAL *from = x + tile->input;
-        ptrdiff_t c = 0;
-        if (tile->row_first == 0 && tile->row_end == th && tile->column_first == 0 && tile->column_end == tw)
-            for (; c + VL <= channels; c += VL)
-                winograd_input_tile(th, tw, 1, tile, from + c, row_stride, column_stride, VL, v + c, ldf);
-        for (; c < channels; c += VL) {
-            const int lanes = channels - c < VL ? (int)(channels - c) : VL;
-            winograd_input_tile(th, tw, 0, tile, from + c, row_stride, column_stride, lanes, v + c, ldf);
-        }
+#define PASSES(STRIDE, T, M)                                                                                          \
+    static void winograd_input_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,           \
+                                                    ptrdiff_t from_step, void *to, ptrdiff_t to_line,                 \
+                                                    ptrdiff_t to_step) {                                              \
+        winograd_input_pass(STRIDE, T, M, lines, from, from_line, from_step, to, to_line, to_step);                   \
+    }                                                                                                                 \
+    static void winograd_output_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,          \
+                                                     ptrdiff_t from_step, void *to, ptrdiff_t to_line,                \
+                                                     ptrdiff_t to_step) {                                             \
+        const vec none = {0};                                                                                         \
+        winograd_output_pass(STRIDE, T, M, 0, lines, from, from_line, from_step, to, to_line, to_step, NULL, 0, none, \
+                             none);                                                                                   \
+    }                                                                                                                 \
+    static void winograd_last_##STRIDE##_##T##_##M(                                                                   \
+        ptrdiff_t lines, const void *from, ptrdiff_t from_line, ptrdiff_t from_step, void *to, ptrdiff_t to_line,     \
+        ptrdiff_t to_step, const void *bias, ptrdiff_t bias_line, double lo, double hi) {                             \
+        winograd_output_pass(STRIDE, T, M, 1, lines, from, from_line, from_step, to, to_line, to_step, bias,          \
+                             bias_line, broadcast((REAL)lo), broadcast((REAL)hi));                                    \
     }
-}
+WINOGRAD_AXES(PASSES)
+#undef PASSES
 
-static ALWAYS_INLINE void winograd_output_tile(const int th, const int mh, const int tw, const int mw, const int whole,
-                                               const convopt_winograd_tile *tile, const REAL *q, ptrdiff_t ldf,
-                                               vec bias, vec lo, vec hi, int lanes, REAL *out, ptrdiff_t row_stride,
-                                               ptrdiff_t column_stride) {
-    vec half[MAX_TILE * MAX_TILE]; /* mh x tw */
-    UNROLL_PASS for (int j = 0; j < tw; j++) {
-        const REAL *frequency = base(q);
-        vec column[MAX_TILE];
-        UNROLL for (int i = 0; i < th; i++) column[i] = load(frequency + i * tw * ldf);
-        winograd_output_1d(th, mh, column, 1, half + j, tw);
-        q += ldf;
-    }
-    UNROLL_PASS for (int i = 0; i < mh; i++) {
-        vec y[MAX_TILE];
-        winograd_output_1d(tw, mw, half + i * tw, 1, y, 1);
-        REAL *row = (REAL *)base(out);
-        UNROLL for (int j = 0; j < mw; j++) {
-            REAL *pixel = row + j * column_stride;
-            y[j] = clamp(y[j] + bias, lo, hi);
-            if (whole)
-                store(pixel, y[j]);
-            else if (i < tile->rows && j < tile->columns)
-                store_first(pixel, y[j], lanes);
-        }
-        out += row_stride;
-    }
-}
-
-static ALWAYS_INLINE void winograd_output(const int th, const int mh, const int tw, const int mw, ptrdiff_t count,
-                                          const convopt_winograd_tile *tile, ptrdiff_t channels, const REAL *q,
-                                          ptrdiff_t ldf, ptrdiff_t ldq, REAL *out, ptrdiff_t row_stride,
-                                          ptrdiff_t column_stride, const convopt_epilogue *epilogue) {
-    const REAL *bias = epilogue->bias;
-    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
-    for (; count > 0; count--, tile++, q += ldq) {
-        REAL *to = out + tile->output;
-        const int exists = tile->rows == mh && tile->columns == mw;
-        for (ptrdiff_t k = 0; k < channels; k += VL) {
-            const vec b = bias ? load(bias + k) : (vec){0};
-            const int lanes = channels - k < VL ? (int)(channels - k) : VL;
-            if (exists && lanes == VL)
-                winograd_output_tile(th, mh, tw, mw, 1, tile, q + k, ldf, b, lo, hi, VL, to + k, row_stride,
-                                     column_stride);
-            else
-                winograd_output_tile(th, mh, tw, mw, 0, tile, q + k, ldf, b, lo, hi, lanes, to + k, row_stride,
-                                     column_stride);
-        }
-    }
-}
-
-#define INPUT(TH, TW)                                                                                               \
-    static void winograd_input_##TH##x##TW(ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels, \
-                                           const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v,   \
-                                           ptrdiff_t ldf, ptrdiff_t ldv) {                                          \
-        winograd_input(TH, TW, count, tiles, channels, x, row_stride, column_stride, v, ldf, ldv);                  \
-    }
-WINOGRAD_INPUTS(INPUT)
-#undef INPUT
-
-#define OUTPUT(TH, MH, TW, MW)                                                                                       \
-    static void winograd_output_##TH##_##MH##x##TW##_##MW(                                                           \
-        ptrdiff_t count, const convopt_winograd_tile *tiles, ptrdiff_t channels, const void *q, ptrdiff_t ldf,       \
-        ptrdiff_t ldq, void *out, ptrdiff_t row_stride, ptrdiff_t column_stride, const convopt_epilogue *epilogue) { \
-        winograd_output(TH, MH, TW, MW, count, tiles, channels, q, ldf, ldq, out, row_stride, column_stride,         \
-                        epilogue);                                                                                   \
-    }
-WINOGRAD_FORMS(OUTPUT)
-#undef OUTPUT
-
-static const convopt_winograd winograd_forms[] = {
-#define FORM(TH, MH, TW, MW) {TH, MH, TW, MW, winograd_input_##TH##x##TW, winograd_output_##TH##_##MH##x##TW##_##MW},
-    WINOGRAD_FORMS(FORM)
-#undef FORM
-        {0, 0, 0, 0, NULL, NULL},
+static const convopt_winograd_axis winograd_axes[] = {
+    {.t = 1, .taps = 1, .stride = 1, .inputs = 1, .outputs = 1, .frequencies = 1, .filters = 1},
+#define AXIS(STRIDE, T, M)                           \
+    {.t = T,                                         \
+     .taps = STRIDE == 1 ? T - M + 1 : 3,            \
+     .stride = STRIDE,                               \
+     .inputs = STRIDE == 1 ? T : T + M,              \
+     .outputs = M,                                   \
+     .frequencies = STRIDE == 1 ? T : T + M,         \
+     .filters = STRIDE == 1 ? T : T + 1,             \
+     .input = winograd_input_##STRIDE##_##T##_##M,   \
+     .output = winograd_output_##STRIDE##_##T##_##M, \
+     .last = winograd_last_##STRIDE##_##T##_##M},
+    WINOGRAD_AXES(AXIS)
+#undef AXIS
+        {0},
 };
+
+/* The pixels of a tile that exist, as vectors side by side; zero for the others. */
+static void winograd_stage(const convopt_winograd_tile *tile, int inputs_h, int inputs_w, const REAL *x,
+                           ptrdiff_t row_stride, ptrdiff_t column_stride, int lanes, vec *to) {
+    for (int i = 0; i < inputs_h; i++, x += row_stride)
+        for (int j = 0; j < inputs_w; j++, to++) {
+            const REAL *pixel = x + j * column_stride;
+            if (i < tile->row_first || i >= tile->row_end || j < tile->column_first || j >= tile->column_end)
+                *to = (vec){0};
+            else
+                *to = lanes == VL ? load(pixel) : load_first(pixel, lanes);
+        }
+}
+
+static void winograd_input(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                           const convopt_winograd_tile *tile, ptrdiff_t channels, const void *x, ptrdiff_t row_stride,
+                           ptrdiff_t column_stride, void *v, ptrdiff_t ldf, ptrdiff_t ldv) {
+    vec staged[WINOGRAD_MAX_TILE], half[WINOGRAD_MAX_TILE]; /* half: inputs_h x frequencies_w */
+    const ptrdiff_t half_line = w->frequencies * VL;
+    for (REAL *tile_v = v; count > 0; count--, tile++, tile_v += ldv) {
+        const REAL *from = (const REAL *)x + tile->input;
+        REAL *to = tile_v;
+        const int exists = tile->row_first == 0 && tile->row_end == h->inputs && tile->column_first == 0 &&
+                           tile->column_end == w->inputs;
+        ptrdiff_t left = channels;
+        while (left > 0) {
+            const REAL *pixels = from;
+            ptrdiff_t row = row_stride, column = column_stride, vectors = 1;
+            if (!exists || left < VL) {
+                winograd_stage(tile, h->inputs, w->inputs, from, row_stride, column_stride, left < VL ? (int)left : VL,
+                               staged);
+                pixels = (const REAL *)staged;
+                row = w->inputs * VL;
+                column = VL;
+            } else if (!h->input || !w->input)
+                vectors = left / VL;
+            if (!h->input)
+                w->input(vectors, pixels, VL, column, to, VL, ldf);
+            else if (!w->input)
+                h->input(vectors, pixels, VL, row, to, VL, ldf);
+            else {
+                w->input(h->inputs, pixels, row, column, half, half_line, VL);
+                h->input(w->frequencies, half, VL, half_line, to, ldf, w->frequencies * ldf);
+            }
+            left -= vectors * VL;
+            from += vectors * VL;
+            to += vectors * VL;
+        }
+    }
+}
+
+static void winograd_output(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                            const convopt_winograd_tile *tile, ptrdiff_t channels, const void *q, ptrdiff_t ldf,
+                            ptrdiff_t ldq, void *out, ptrdiff_t row_stride, ptrdiff_t column_stride,
+                            const convopt_epilogue *epilogue) {
+    vec staged[WINOGRAD_MAX_TILE], half[WINOGRAD_MAX_TILE]; /* half: outputs_h x frequencies_w */
+    const vec no_bias = {0};
+    const ptrdiff_t half_line = w->frequencies * VL, bias_line = epilogue->bias ? VL : 0;
+    for (const REAL *tile_q = q; count > 0; count--, tile++, tile_q += ldq) {
+        const REAL *from = tile_q, *bias = epilogue->bias ? epilogue->bias : (const REAL *)&no_bias;
+        REAL *to = (REAL *)out + tile->output;
+        const int exists = tile->rows == h->outputs && tile->columns == w->outputs;
+        ptrdiff_t left = channels;
+        while (left > 0) {
+            const int whole = exists && left >= VL;
+            REAL *pixels = whole ? to : (REAL *)staged;
+            const ptrdiff_t row = whole ? row_stride : w->outputs * VL, column = whole ? column_stride : VL;
+            const ptrdiff_t vectors = whole && (!h->output || !w->output) ? left / VL : 1;
+            if (!h->output)
+                w->last(vectors, from, VL, ldf, pixels, VL, column, bias, bias_line, epilogue->lo, epilogue->hi);
+            else if (!w->output)
+                h->last(vectors, from, VL, ldf, pixels, VL, row, bias, bias_line, epilogue->lo, epilogue->hi);
+            else {
+                h->output(w->frequencies, from, ldf, w->frequencies * ldf, half, VL, half_line);
+                w->last(h->outputs, half, half_line, VL, pixels, row, column, bias, 0, epilogue->lo, epilogue->hi);
+            }
+            if (!whole)
+                for (int i = 0; i < tile->rows; i++)
+                    for (int j = 0; j < tile->columns; j++)
+                        store_first(to + i * row_stride + j * column_stride, staged[i * w->outputs + j],
+                                    left < VL ? (int)left : VL);
+            left -= vectors * VL;
+            from += vectors * VL;
+            to += vectors * VL;
+            bias += vectors * bias_line;
+        }
+    }
+}
 
 /* VL output channels in double. */
 typedef double vec_double __attribute__((vector_size(8 * VECTOR_BYTES / REAL_BYTES)));
 
 /* One input channel and one vector of output channels at a time: along the vertical taps, then along the others. */
-static void winograd_filter(const convopt_winograd *form, const double *g_h, const double *g_w, ptrdiff_t channels,
-                            ptrdiff_t outputs, const void *filters, ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr,
-                            void *u, ptrdiff_t ldu) {
-    const int th = form->t_h, tw = form->t_w, r = th - form->m_h + 1, s = tw - form->m_w + 1;
+static void winograd_filter(const convopt_winograd_axis *h, const convopt_winograd_axis *w, const double *g_h,
+                            const double *g_w, ptrdiff_t channels, ptrdiff_t outputs, const void *filters,
+                            ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu) {
+    const int rows = h->filters, columns = w->filters, r = h->taps, s = w->taps;
     for (ptrdiff_t c = 0; c < channels; c++)
         for (ptrdiff_t k = 0; k < outputs; k += VL) {
-            const REAL *w = (const REAL *)filters + c * ldc + k;
+            const REAL *taps = (const REAL *)filters + c * ldc + k;
             REAL *to = (REAL *)u + c * ldu + k;
             const int lanes = outputs - k < VL ? (int)(outputs - k) : VL;
-            vec_double half[MAX_TILE][MAX_TILE]; /* t_h x s */
+            vec_double half[WINOGRAD_MAX_LINE][WINOGRAD_MAX_LINE]; /* rows x s */
             for (int b = 0; b < s; b++) {
-                vec_double tap[MAX_TILE];
+                vec_double tap[WINOGRAD_MAX_LINE];
                 for (int a = 0; a < r; a++)
-                    tap[a] = __builtin_convertvector(load_first(w + a * ldr + b * lds, lanes), vec_double);
-                for (int i = 0; i < th; i++) {
+                    tap[a] = __builtin_convertvector(load_first(taps + a * ldr + b * lds, lanes), vec_double);
+                for (int i = 0; i < rows; i++) {
                     half[i][b] = g_h[i * r] * tap[0];
                     for (int a = 1; a < r; a++) half[i][b] += g_h[i * r + a] * tap[a];
                 }
             }
-            for (int i = 0; i < th; i++)
-                for (int j = 0; j < tw; j++) {
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < columns; j++) {
                     vec_double sum = g_w[j * s] * half[i][0];
                     for (int b = 1; b < s; b++) sum += g_w[j * s + b] * half[i][b];
-                    store(to + (i * tw + j) * channels * ldu, __builtin_convertvector(sum, vec));
+                    store(to + (i * columns + j) * channels * ldu, __builtin_convertvector(sum, vec));
                 }
         }
 }
