@@ -2,8 +2,8 @@
 
 Lanes are output channels, `lanes` of them to a block, of as many groups as fit. Step j of Cg takes the j-th input
 channel of every lane's own group: one vector of a pixel's channels (or two, where the groups lie further apart),
-permuted, serves all lanes at once, and once in a register it feeds every tap and every output pixel of a register tile
-that reads the pixel (see kernels/grouped-inl.h). No input ever meets the weights of another group.
+permuted, serves all lanes at once, and once in a register it feeds every tap that reads it in several output rows
+(see kernels/grouped-inl.h). No input ever meets the weights of another group.
 
 A table holds the address of each input pixel under a tile, or of a row of zeros for padding. Dilation is gone by then:
 with g = gcd(stride, dilation) a dilated convolution is dilation/g independent ones per axis, of stride stride/g, each
@@ -24,7 +24,7 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport GroupedBody, GroupedForm, GroupedTile, kernels
+from convopt.kernels.registry cimport CONVOPT_GROUPED_AHEAD, GroupedBody, GroupedForm, GroupedTile, kernels
 
 NAME = "grouped"
 REVISION = 1
@@ -33,7 +33,8 @@ SPREADS_NONFINITE = False
 
 cdef enum:
     CACHE_LINE = 64
-    RUN_TILES = 32               # tiles whose table is filled at a time
+    RUN_COLUMNS = 256            # output columns whose table is filled at a time
+    STRIP_COLUMNS = 64           # of those, columns of one tile where a form takes any number
 
 
 def why_not(shape):
@@ -89,12 +90,12 @@ def _step(shape, vl, lanes, block, step):
 
 
 def _forms(shape):
-    """(rows, columns) of the register tiles that serve a shape, the one of least cost first."""
+    """Output rows computed together by the forms that serve a shape, the one of least cost first, each with its columns."""
     cdef const GroupedForm *form = kernels(shape.itemsize).grouped_forms
     cost = {}
     while form.rows:
         if form.taps == 0 or (form.taps == shape.r == shape.s and (form.stride, form.stride) == _reduced(shape)[0]):
-            cost[form.rows, form.columns] = _tile_cost(shape, form.rows, form.columns, form.taps > 0)
+            cost[form.rows, form.columns] = _instructions(shape, form.rows, form.columns)
         form += 1
     return sorted(cost, key=cost.__getitem__)
 
@@ -105,18 +106,13 @@ def _reduced(shape):
     return tuple(stride for stride, _ in pairs), tuple(phases for _, phases in pairs)
 
 
-def _tiles(shape, rows, columns):
-    """How many register tiles an image takes."""
-    _, (phases_h, phases_w) = _reduced(shape)
-    return len(_spans(shape.oh, phases_h, rows)) * len(_spans(shape.ow, phases_w, columns))
-
-
-def _tile_cost(shape, rows, columns, special):
-    """Instructions per step of all tiles: multiply-adds, and permutations, which special bodies share among taps."""
-    (stride_h, stride_w), _ = _reduced(shape)
-    products = rows * columns * shape.r * shape.s
-    permutations = ((rows - 1) * stride_h + shape.r) * ((columns - 1) * stride_w + shape.s) if special else products
-    return _tiles(shape, rows, columns) * (products + permutations)
+def _instructions(shape, rows, columns):
+    """Multiply-adds and permutations per step and image; strips permute a pixel once for all taps."""
+    (stride_h, stride_w), (phases_h, phases_w) = _reduced(shape)
+    strips, taps = len(_spans(shape.oh, phases_h, rows)), shape.r * shape.s
+    if columns:
+        return strips * len(_spans(shape.ow, phases_w, columns)) * columns * taps * 2
+    return strips * shape.ow * (rows * taps + ((rows - 1) * stride_h + shape.r) * stride_w)
 
 
 def _spans(size, phases, most):
@@ -129,8 +125,8 @@ def _spans(size, phases, most):
 
 
 def candidates(shape):
-    """Output channels to a block and register tiles."""
-    return [{"lanes": lanes, "rows": rows, "columns": columns} for lanes in _block_sizes(shape) for rows, columns in _forms(shape)[:3]]
+    """Output channels to a block and output rows to a strip."""
+    return [{"lanes": lanes, "rows": rows} for lanes in _block_sizes(shape) for rows, _ in _forms(shape)[:3]]
 
 
 def expected_error(shape, params):
@@ -141,18 +137,18 @@ def expected_error(shape, params):
 def work(shape, params, threads):
     """Multiply-adds of whole tiles and vectors; the permutations take their part of the instructions."""
     vl, _ = panels.tiles(shape)
-    rows, columns, lanes = params["rows"], params["columns"], params["lanes"]
-    blocks = -(-shape.k // lanes)
-    tiles = shape.n * _tiles(shape, rows, columns)
-    products = rows * columns * shape.r * shape.s
-    share = products * _tiles(shape, rows, columns) / _tile_cost(shape, rows, columns, (rows, columns) != _forms(shape)[-1])
+    rows, columns = next(form for form in _forms(shape) if form[0] == params["rows"])
+    blocks = -(-shape.k // params["lanes"])
+    pixels = shape.n * -(-shape.oh // rows) * rows * shape.ow
+    products = pixels * shape.r * shape.s
+    sources = _sources(shape, params["lanes"])
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     return Work(
-        gemm_flops=2.0 * tiles * products * blocks * vl * shape.group_c,
-        gemm_efficiency=0.9 * share / (1 if _sources(shape, lanes) == 1 else 1.5),
+        gemm_flops=2.0 * products * blocks * vl * shape.group_c,
+        gemm_efficiency=0.8 * min(1.0, products / (shape.n * _instructions(shape, rows, columns))) / sources**0.5,
         vector_flops=0.0,
         moved_bytes=float(shape.itemsize * tensors),
-        parts=max(1, tiles * blocks // 8),
+        parts=max(1, shape.n * -(-shape.oh // rows) * blocks),
     )
 
 
@@ -174,8 +170,8 @@ cdef class Implementation(Convolver):
     cdef GroupedBody **bodies            # of each block
     cdef ptrdiff_t vl, lanes, blocks
     cdef ptrdiff_t stride_h, stride_w, phases_h, phases_w
-    cdef ptrdiff_t high, wide            # input pixels under a tile
-    cdef ptrdiff_t strip_count, tile_count, runs
+    cdef ptrdiff_t high, wide            # input pixels under a tile, at most
+    cdef ptrdiff_t strip_count, tile_count, run_tiles, runs
     cdef ptrdiff_t elements, tail        # of x; where its last vector begins
     cdef Buffer strips, tiles            # Spans of output rows and of output columns
     cdef Buffer steps, body_table, zeros
@@ -185,15 +181,17 @@ cdef class Implementation(Convolver):
         self.blocks = -(-shape.k // params["lanes"])
         (self.stride_h, self.stride_w), (self.phases_h, self.phases_w) = _reduced(shape)
         self.form = self.kernels.grouped_forms
-        while self.form.rows != params["rows"] or self.form.columns != params["columns"] or not self.serves(self.form):
+        while self.form.rows != params["rows"] or not self.serves(self.form):
             self.form += 1
         self.high = (self.form.rows - 1) * self.stride_h + self.conv.r
-        self.wide = (self.form.columns - 1) * self.stride_w + self.conv.s
+        columns = self.form.columns or min(<int>STRIP_COLUMNS, shape.ow)
+        self.wide = (columns + (self.conv.s - 1) // self.stride_w) * self.stride_w
         strips = _spans(shape.oh, self.phases_h, self.form.rows)
-        tiles = _spans(shape.ow, self.phases_w, self.form.columns)
+        tiles = _spans(shape.ow, self.phases_w, columns)
         self.strips, self.tiles = span_buffer(strips), span_buffer(tiles)
         self.strip_count, self.tile_count = len(strips), len(tiles)
-        self.runs = (self.tile_count + RUN_TILES - 1) // RUN_TILES
+        self.run_tiles = max(1, RUN_COLUMNS // columns)
+        self.runs = (self.tile_count + self.run_tiles - 1) // self.run_tiles
         self.elements = shape.n * shape.h * shape.w * shape.c
         self.tail = max(0, self.elements - self.vl)
         self.zeros = Buffer(max(shape.c, self.vl) * shape.itemsize)
@@ -229,7 +227,8 @@ cdef class Implementation(Convolver):
         return self.blocks * self.conv.group_c * self.step_elements() * self.conv.itemsize
 
     cdef size_t table_size(self) noexcept nogil:
-        return whole(min(self.tile_count, <ptrdiff_t>RUN_TILES) * self.high * self.wide * sizeof(void *), CACHE_LINE)
+        cdef ptrdiff_t columns = min(self.tile_count, self.run_tiles) * self.wide + CONVOPT_GROUPED_AHEAD * self.stride_w
+        return whole(columns * self.high * sizeof(void *), CACHE_LINE)
 
     cdef size_t tail_size(self) noexcept nogil:
         """The last vector of x, with room for one more behind it: only pixels shorter than a vector need it."""
@@ -274,11 +273,11 @@ cdef class Implementation(Convolver):
         while unit < last:
             block = unit % self.blocks
             end = min(self.blocks, block + last - unit)
-            self.run_tiles(call, unit // self.blocks, block, end, <const void **>memory, tail)
+            self.run_blocks(call, unit // self.blocks, block, end, <const void **>memory, tail)
             unit += end - block
 
-    cdef void run_tiles(self, const Call *call, ptrdiff_t index, ptrdiff_t block, ptrdiff_t end, const void **table,
-                        const char *tail) noexcept nogil:
+    cdef void run_blocks(self, const Call *call, ptrdiff_t index, ptrdiff_t block, ptrdiff_t end, const void **table,
+                         const char *tail) noexcept nogil:
         """Blocks from `block` to `end` of one run of tiles of one strip of one image."""
         cdef ptrdiff_t run = index % self.runs, image = index // self.runs // self.strip_count, item = self.conv.itemsize
         cdef const Span *strip = <const Span *>self.strips.data + index // self.runs % self.strip_count
@@ -317,17 +316,27 @@ cdef class Implementation(Convolver):
     cdef void fill_table(self, const char *x, ptrdiff_t image, const Span *rows, const Span *columns, const void **entry,
                          const char *tail) noexcept nogil:
         """Addresses of the input pixels under the tile of these output rows and columns."""
-        cdef ptrdiff_t _i, _j, y = rows.first * self.conv.stride_h - self.conv.pad_top, column, offset
-        for _i in range(self.high):
-            column = columns.first * self.conv.stride_w - self.conv.pad_left
-            for _j in range(self.wide):
-                offset = ((image * self.conv.h + y) * self.conv.w + column) * self.conv.c
+        cdef ptrdiff_t y = rows.first * self.conv.stride_h - self.conv.pad_top, pixel_bytes = self.conv.c * self.conv.itemsize
+        cdef ptrdiff_t left = columns.first * self.conv.stride_w - self.conv.pad_left, wide = self.wide, column, offset, i, j
+        cdef const char *line
+        cdef const void *zeros = self.zeros.data
+        if self.form.columns == 0:
+            wide = (columns.count + (self.conv.s - 1) // self.stride_w) * self.stride_w
+        for i in range(self.high):
+            offset = (image * self.conv.h + y) * self.conv.w
+            line = x + offset * pixel_bytes
+            column = left
+            for j in range(wide):
                 if y < 0 or y >= self.conv.h or column < 0 or column >= self.conv.w:
-                    entry[0] = self.zeros.data
-                elif self.conv.c < self.vl and offset + self.vl > self.elements:
-                    entry[0] = tail + (offset - self.tail) * self.conv.itemsize
+                    entry[j * self.high + i] = zeros
+                elif self.conv.c < self.vl and (offset + column) * self.conv.c + self.vl > self.elements:
+                    entry[j * self.high + i] = tail + ((offset + column) * self.conv.c - self.tail) * self.conv.itemsize
                 else:
-                    entry[0] = x + offset * self.conv.itemsize
-                entry += 1
+                    entry[j * self.high + i] = line + column * pixel_bytes
                 column += self.conv.dilation_w
             y += self.conv.dilation_h
+        if self.form.columns == 0:
+            for j in range(wide // self.stride_w):
+                column = left + j * self.stride_w * self.conv.dilation_w
+                if column + (self.stride_w - 1) * self.conv.dilation_w < 0 or column >= self.conv.w:
+                    entry[j * self.stride_w * self.high] = NULL

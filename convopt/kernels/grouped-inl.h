@@ -1,108 +1,120 @@
 /* Grouped convolution with several groups in one vector of output channels; contract and diagram are in kernels.h.
  *
- * A body computes ROWS x COLUMNS output pixels in registers. Per step it walks over the input rows under them: each
- * pixel is permuted once and feeds all taps that read it, each weight loaded feeds COLUMNS multiply-adds. The loop over
- * steps must not be unrolled: the sums alone nearly fill the registers. */
+ * The strip body walks along ROWS output rows, one input column after the other. A column's pixels are permuted once
+ * per step and feed every tap that reads them: TAPS/STRIDE output columns are under way at a time, their sums in
+ * registers; each column finishes one of them. The loop over steps must not be unrolled: the sums alone nearly fill the
+ * registers. */
 
-/* Most input columns under one body. */
-enum { GROUPED_WIDE = (CONVOPT_GROUPED_COLUMNS - 1) * 2 + 3 };
+/* Most output columns under way: 5 taps, stride 1. */
+enum { GROUPED_LIVE = 5 };
 
 static ALWAYS_INLINE vec grouped_input(const int sources, const REAL *pixel, const ptrdiff_t *step, lanes lane) {
     return sources == 1 ? permute(load(pixel + step[0]), lane)
                         : permute_two(load(pixel + step[0]), load(pixel + step[1]), lane);
 }
 
-static ALWAYS_INLINE void grouped_store(const int rows, const int columns, const convopt_grouped_tile *tile,
-                                        vec sum[CONVOPT_GROUPED_ROWS][CONVOPT_GROUPED_COLUMNS]) {
-    const vec lo = broadcast((REAL)tile->epilogue->lo), hi = broadcast((REAL)tile->epilogue->hi);
-    UNROLL for (int r = 0; r < rows; r++) {
-        if (r >= tile->rows) break;
-        REAL *out = (REAL *)tile->out + r * tile->out_row;
-        UNROLL for (int c = 0; c < columns; c++) {
-            if (c >= tile->columns) break;
-            const vec y = clamp(sum[r][c], lo, hi);
-            if (tile->count == VL)
-                store(out, y);
-            else
-                store_first(out, y, tile->count);
-            out += tile->out_column;
-        }
-    }
+/* What store may alias: kept in registers for the whole tile. */
+typedef struct {
+    vec start, lo, hi;
+    int count;
+} grouped_epilogue;
+
+static ALWAYS_INLINE grouped_epilogue grouped_begin(const convopt_grouped_tile *tile) {
+    const vec start = tile->bias ? load(tile->bias) : broadcast(0);
+    const convopt_epilogue *epilogue = tile->epilogue;
+    return (grouped_epilogue){start, broadcast((REAL)epilogue->lo), broadcast((REAL)epilogue->hi), tile->count};
 }
 
-static ALWAYS_INLINE void grouped_body(const int sources, const int taps, const int stride, const int rows,
-                                       const int columns, const convopt_grouped_tile *tile) {
-    const int wide = (columns - 1) * stride + taps;
+static ALWAYS_INLINE void grouped_store(const grouped_epilogue *epilogue, REAL *out, vec sum) {
+    sum = clamp(sum, epilogue->lo, epilogue->hi);
+    if (epilogue->count == VL)
+        store(out, sum);
+    else
+        store_first(out, sum, epilogue->count);
+}
+
+static ALWAYS_INLINE void grouped_strip(const int sources, const int taps, const int stride, const int rows,
+                                        const convopt_grouped_tile *tile) {
+    const int live = (taps + stride - 1) / stride, high = (rows - 1) * stride + taps;
     const REAL *const *inputs = (const REAL *const *)tile->inputs;
-    const REAL *weights = tile->panel, *bias = tile->bias;
-    const ptrdiff_t *step = tile->steps;
-    vec sum[CONVOPT_GROUPED_ROWS][CONVOPT_GROUPED_COLUMNS];
-    const vec start = bias ? load(bias) : broadcast(0);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
-    for (ptrdiff_t d = 0; d < tile->depth; d++, step += 2) {
-        const lanes lane = load_lanes(weights);
-        weights += VL;
-        UNROLL for (int i = 0; i < (rows - 1) * stride + taps; i++) {
-            vec in[GROUPED_WIDE];
-            RELOAD(weights);
+    REAL *out = tile->out;
+    vec sum[GROUPED_LIVE][CONVOPT_GROUPED_ROWS]; /* of output column `column` - k, row r */
+    const grouped_epilogue epilogue = grouped_begin(tile);
+    UNROLL for (int k = 0; k < live; k++) UNROLL for (int r = 0; r < rows; r++) sum[k][r] = epilogue.start;
+    for (ptrdiff_t column = 0; column < tile->columns + live - 1; column++, inputs += stride * high) {
+        const REAL *weights = tile->panel;
+        UNROLL for (int i = 0; i < stride * high; i++)
+            __builtin_prefetch(inputs[CONVOPT_GROUPED_AHEAD * stride * high + i] + tile->steps[0]);
+        const ptrdiff_t *step = tile->steps, *end = step + (*inputs ? 2 * tile->depth : 0);
+        for (; step < end; step += 2) {
+            const lanes lane = load_lanes(weights);
+            weights += VL;
             RELOAD(inputs);
-            UNROLL for (int j = 0; j < wide; j++) in[j] = grouped_input(sources, inputs[i * wide + j], step, lane);
-            UNROLL for (int s = 0; s < taps; s++) UNROLL for (int r = 0; r < rows; r++) {
-                const int tap = i - r * stride;
-                if (tap < 0 || tap >= taps) continue;
-                const vec weight = load(weights + (tap * taps + s) * VL);
-                UNROLL for (int c = 0; c < columns; c++) sum[r][c] += in[c * stride + s] * weight;
+            UNROLL for (int e = 0; e < stride; e++) UNROLL for (int i = 0; i < high; i++) {
+                const vec in = grouped_input(sources, inputs[e * high + i], step, lane);
+                if (live * rows + taps * taps + 2 > REGISTERS) RELOAD(weights);
+                UNROLL for (int k = 0; k < live; k++) UNROLL for (int r = 0; r < rows; r++) {
+                    const int tap = i - r * stride, s = e + k * stride;
+                    if (tap >= 0 && tap < taps && s < taps) sum[k][r] += in * load(weights + (tap * taps + s) * VL);
+                }
             }
+            weights += taps * taps * VL;
         }
-        weights += taps * taps * VL;
+        if (column >= live - 1) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                if (r >= tile->rows) break;
+                grouped_store(&epilogue, out + r * tile->out_row, sum[live - 1][r]);
+            }
+            out += tile->out_column;
+        }
+        UNROLL for (int k = live - 1; k >= 0; k--) UNROLL for (int r = 0; r < rows; r++) sum[k][r] =
+            k ? sum[k - 1][r] : epilogue.start;
     }
-    grouped_store(rows, columns, tile, sum);
 }
 
 /* Any taps and strides: one output row, every pixel permuted for every tap. */
 enum { GROUPED_ANY = 8 };
 
 static ALWAYS_INLINE void grouped_any(const int sources, const convopt_grouped_tile *tile) {
-    const ptrdiff_t stride = tile->stride_w, wide = (GROUPED_ANY - 1) * stride + tile->taps_w;
-    const REAL *weights = tile->panel, *bias = tile->bias;
+    const ptrdiff_t ahead = tile->stride_w * tile->taps_h;
+    const REAL *weights = tile->panel;
     const ptrdiff_t *step = tile->steps;
-    vec sum[CONVOPT_GROUPED_ROWS][CONVOPT_GROUPED_COLUMNS];
-    const vec start = bias ? load(bias) : broadcast(0);
-    UNROLL for (int c = 0; c < GROUPED_ANY; c++) sum[0][c] = start;
+    vec sum[GROUPED_ANY];
+    const grouped_epilogue epilogue = grouped_begin(tile);
+    UNROLL for (int c = 0; c < GROUPED_ANY; c++) sum[c] = epilogue.start;
     for (ptrdiff_t d = 0; d < tile->depth; d++, step += 2) {
         const lanes lane = load_lanes(weights);
         weights += VL;
         for (ptrdiff_t r = 0; r < tile->taps_h; r++)
             for (ptrdiff_t s = 0; s < tile->taps_w; s++, weights += VL) {
-                const REAL *const *inputs = (const REAL *const *)tile->inputs + r * wide + s;
+                const REAL *const *inputs = (const REAL *const *)tile->inputs + s * tile->taps_h + r;
                 const vec weight = load(weights);
-                UNROLL for (int c = 0; c < GROUPED_ANY; c++) sum[0][c] +=
-                    grouped_input(sources, inputs[c * stride], step, lane) * weight;
+                UNROLL for (int c = 0; c < GROUPED_ANY; c++) sum[c] +=
+                    grouped_input(sources, inputs[c * ahead], step, lane) * weight;
             }
     }
-    grouped_store(1, GROUPED_ANY, tile, sum);
+    REAL *out = tile->out;
+    UNROLL for (int c = 0; c < GROUPED_ANY; c++) {
+        if (c >= tile->columns) break;
+        grouped_store(&epilogue, out + c * tile->out_column, sum[c]);
+    }
 }
 
-#define FORM(TAPS, STRIDE, ROWS, COLUMNS)                                                                \
-    static void grouped_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS##_one(const convopt_grouped_tile *tile) { \
-        grouped_body(1, TAPS, STRIDE, ROWS, COLUMNS, tile);                                              \
-    }                                                                                                    \
-    static void grouped_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS##_two(const convopt_grouped_tile *tile) { \
-        grouped_body(2, TAPS, STRIDE, ROWS, COLUMNS, tile);                                              \
+#define FORM(TAPS, STRIDE, ROWS)                                                             \
+    static void grouped_##TAPS##_##STRIDE##_##ROWS##_one(const convopt_grouped_tile *tile) { \
+        grouped_strip(1, TAPS, STRIDE, ROWS, tile);                                          \
+    }                                                                                        \
+    static void grouped_##TAPS##_##STRIDE##_##ROWS##_two(const convopt_grouped_tile *tile) { \
+        grouped_strip(2, TAPS, STRIDE, ROWS, tile);                                          \
     }
-#define ENTRY(TAPS, STRIDE, ROWS, COLUMNS)                 \
-    {TAPS,                                                 \
-     STRIDE,                                               \
-     ROWS,                                                 \
-     COLUMNS,                                              \
-     grouped_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS##_one, \
-     grouped_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS##_two},
+#define ENTRY(TAPS, STRIDE, ROWS) \
+    {TAPS, STRIDE, ROWS, 0, grouped_##TAPS##_##STRIDE##_##ROWS##_one, grouped_##TAPS##_##STRIDE##_##ROWS##_two},
 
-/* Register tiles: ROWS*COLUMNS sums, the vectors of one input row, a weight and the lane numbers. */
+/* TAPS/STRIDE*ROWS sums, a column's pixel, the lane numbers, and weights as far as there is room. */
 #if REGISTERS == 32
-#define FORMS(X) X(3, 1, 4, 5) X(3, 1, 4, 4) X(3, 1, 3, 7) X(3, 1, 4, 7) X(3, 2, 4, 4) X(3, 2, 2, 7)
+#define FORMS(X) X(3, 1, 4) X(3, 1, 5) X(3, 1, 6) X(3, 1, 7) X(3, 2, 4) X(3, 2, 7) X(5, 1, 4)
 #else
-#define FORMS(X) X(3, 1, 2, 4) X(3, 1, 2, 5) X(3, 2, 2, 4)
+#define FORMS(X) X(3, 1, 3) X(3, 1, 4) X(3, 2, 4) X(5, 1, 2)
 #endif
 FORMS(FORM)
 

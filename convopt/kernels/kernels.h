@@ -209,22 +209,25 @@ typedef double convopt_limit_multiply_add(ptrdiff_t rounds, void *result);
 /* Reads `count` elements (whole multiples of 8*vl), as fast as they come; vl elements are written to `result`. */
 typedef void convopt_limit_read(ptrdiff_t count, const void *from, void *result);
 
-/* A tile of a grouped convolution: rows x columns output pixels of `count` <= vl consecutive output channels, the lanes,
- * which belong to several groups. Lane l needs, at step d, the d-th input channel of its own group: one permutation of a
- * vector of the pixel's channels (or of two vectors) fetches that for all lanes, and feeds every tap at that pixel.
+/* A tile of a grouped convolution: rows x columns output pixels of `count` <= vl consecutive output channels, the
+ * lanes, which belong to several groups. Lane l needs, at step d, the d-th input channel of its own group: one
+ * permutation of a vector of the pixel's channels (or of two vectors) fetches that for all lanes, and feeds every tap
+ * at that pixel.
  *
  *   step d:  x[pixel][at[d] ...]      | a0 a1 a2 a3 | b0 b1 b2 b3 | c0 ...     (4 channels per group, d = 1)
  *            permuted by lane numbers | a1 a1 a1 a1 | b1 b1 b1 b1 | c1 ...  times a vector of weights per tap
  *
- * inputs[i*wide + j] is the input pixel (its channel 0) that tap (r, s) of output pixel (y, x) reads where
- * i = y*stride_h + r, j = x*stride_w + s; wide = (columns - 1)*stride_w + taps_w of the *form's* columns. All of the
- * form's pixels must be there, also those for surplus outputs; a row of zeros serves. Dilation is the table's affair.
+ * inputs[j*high + i] is the input pixel (its channel 0) that tap (r, s) of output pixel (y, x) reads where
+ * i = y*stride_h + r, j = x*stride_w + s; high = (rows - 1)*stride_h + taps_h of the *form's* rows. A row of zeros
+ * serves for padding. A form of any number of columns reads whole strides of columns, columns + ceil(taps_w/stride_w) -
+ * 1 of them, and takes one that begins with NULL to be all padding; another form reads what its own columns need. All
+ * of these entries must be there, also those for surplus outputs. Dilation is the table's affair.
  *
  * `steps` has two offsets per step, the channels from which the two vectors are read; a form's one-source body reads
  * only the first. panel[step] is vl lane numbers, integers as long as an element, those from vl on meaning the second
  * vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable elements. */
-#define CONVOPT_GROUPED_ROWS 4    /* most output rows of a form, on any ISA */
-#define CONVOPT_GROUPED_COLUMNS 8 /* most output columns of a form, on any ISA */
+#define CONVOPT_GROUPED_ROWS 7  /* most output rows of a form, on any ISA */
+#define CONVOPT_GROUPED_AHEAD 4 /* so many strides of columns beyond the last must be readable; they are prefetched */
 typedef struct {
     ptrdiff_t taps_h, taps_w, stride_h, stride_w, depth;
     const void *const *inputs;
@@ -238,10 +241,10 @@ typedef struct {
 
 typedef void convopt_grouped_body(const convopt_grouped_tile *tile);
 
-/* A register tile; one for any taps and strides has taps = 0 and one row. */
+/* What a body computes at a time; one for any taps and strides has taps = 0 and one row. */
 typedef struct {
     int taps, stride;  /* taps x taps, stride both ways */
-    int rows, columns; /* zero in the row that ends the table */
+    int rows, columns; /* columns = 0: any number of them; rows = 0 ends the table */
     convopt_grouped_body *one_source, *two_sources;
 } convopt_grouped_form;
 

@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_REACH
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_REACH, CONVOPT_GROUPED_AHEAD
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
