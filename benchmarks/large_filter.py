@@ -84,7 +84,9 @@ def main() -> None:
     if name:
         print(json.dumps(measure(name, **options)))
         return
-    print(f"{options['size']} x {options['size']} float32, {options['kernel']} x {options['kernel']} filter, {options['threads']} thread(s)")
+    print(
+        f"{options['size']} x {options['size']} float32, {options['kernel']} x {options['kernel']} filter, {options['threads']} thread(s)"
+    )
     environment = {**os.environ, **dict.fromkeys(LIMITS, str(options["threads"]))}
     arguments = [f"--{option}={value}" for option, value in options.items()]
     base = None

@@ -29,11 +29,11 @@ def read(float[:, ::1] numbers, ptrdiff_t repeats):
     """Read row i of `numbers` on thread i, `repeats` times over."""
     cdef const Kernels *table = kernels(4)
     cdef int threads = <int>numbers.shape[0], thread
-    cdef ptrdiff_t count = numbers.shape[1], i
+    cdef ptrdiff_t count = numbers.shape[1], _i
     cdef float[:, ::1] results = np.zeros((threads, APART), np.float32)
     with nogil:
         if threads == 1:
-            for i in range(repeats):
+            for _i in range(repeats):
                 table.limit_read(count, &numbers[0, 0], &results[0, 0])
         else:
             for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
@@ -41,6 +41,6 @@ def read(float[:, ::1] numbers, ptrdiff_t repeats):
 
 
 cdef void _read(const Kernels *table, ptrdiff_t count, const float *numbers, float *result, ptrdiff_t repeats) noexcept nogil:
-    cdef ptrdiff_t i
-    for i in range(repeats):
+    cdef ptrdiff_t _i
+    for _i in range(repeats):
         table.limit_read(count, numbers, result)
