@@ -79,7 +79,7 @@ def _threads(count: int) -> str:
 
 
 #: A legend above the axes, in one row, where it hides nothing.
-ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5, "borderaxespad": 0, "handletextpad": 0.1}
+ABOVE = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 6, "borderaxespad": 0, "handletextpad": 0.1}
 
 
 def _legend(axes: Any, palette: Palette, names: list[str], markers: bool = True) -> None:

@@ -21,10 +21,11 @@ COLOURS = {
     "winograd": ("#b3400f", "#ff8f5c"),
     "fft": ("#00795a", "#3fc99c"),
     "depthwise": ("#8e3d8e", "#d68fd6"),
+    "grouped": ("#a3245c", "#f27aa8"),
     "other": ("#44505c", "#b4bfca"),
     "peer": ("#6d7680", "#98a3ae"),
 }
-MARKERS = {"direct": "o", "im2col": "s", "winograd": "^", "fft": "D", "depthwise": "v"}
+MARKERS = {"direct": "o", "im2col": "s", "winograd": "^", "fft": "D", "depthwise": "v", "grouped": "X"}
 WIDTH = 6.6
 
 
