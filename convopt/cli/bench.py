@@ -140,7 +140,7 @@ def show(found: Results) -> None:
     for threads in found.threads:
         table = new_table(f"{found.about['list']}, {found.about['isa']}, {threads} thread{'s' * (threads > 1)}")
         table.add_column("layer", no_wrap=True)
-        table.add_column("convopt", style="bold green", no_wrap=True)
+        table.add_column("convopt", style="bold green", overflow="fold")
         for name in ("time", "GFLOP/s", "noise"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("best peer", no_wrap=True)
@@ -177,7 +177,7 @@ def show_comparison(found: Comparison, as_json: bool) -> None:
     else:
         table = new_table("Time, new over old")
         for name in ("layer", "threads", "old", "new", "ratio", "allowed", ""):
-            table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=True)
+            table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=name != "", overflow="fold")
         for each in found.changes:
             colour = {"slower": "red", "faster": "green"}.get(each.verdict, "dim")
             choices = [str(row.facts.get("choice")) for row in (each.old, each.new)]
