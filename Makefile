@@ -17,7 +17,7 @@ PIP := $(RUN) -m pip --quiet
 TYPED := $(VENV)/typed
 
 SOURCES := setup.py $(shell find convopt -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -not -path '*/generated/*' \
-	-o -path 'convopt/kernels/*.c' -not -name registry.c -o -path 'convopt/kernels/*.py')
+	-o -path 'convopt/kernels/*.c' -not -name registry.c -not -name limits.c -o -path 'convopt/kernels/*.py')
 KERNELS := $(filter convopt/kernels/%.c convopt/kernels/%.h, $(SOURCES))
 CYTHON := $(filter %.pyx %.pxd, $(SOURCES))
 
