@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convopt.errors import DTypeError, ShapeError, WorkspaceError
 from convopt.plan import ConvPlan
-from convopt.tuning import planner
+from convopt.tuning import planner, recording
 
 if TYPE_CHECKING:
     from convopt.tuning.choice import Choice
@@ -150,6 +150,7 @@ def build(
     """Choose and prepare; where memory does not suffice, again with an algorithm that needs less."""
     if not isinstance(algorithm, str):
         raise DTypeError(f"algorithm is {algorithm!r}; expected 'auto' or a name such as 'direct'")
+    recording.note(request)
     while True:
         choice: Choice = planner.choose(request, level, algorithm)
         try:

@@ -1,6 +1,7 @@
 """The command line's verbs around the tuner: explain, cache, verify."""
 
 import json
+import sys
 
 import pytest
 
@@ -158,3 +159,50 @@ def _values(record):
 
 def test_verify_needs_something_to_verify(cli):
     assert_refused(cli("verify"), "nothing is remembered")
+
+
+PROGRAM = """
+import numpy as np, convopt
+x, w = np.ones((1, 12, 12, 8), np.float32), np.ones((3, 3, 8, 16), np.float32)
+convopt.conv2d(x, w, threads=1)
+convopt.plan(x.shape, w, bias=np.zeros(16, "f4"), activation="relu", tune="estimate", threads=1)
+print("said the program")
+raise SystemExit(3)
+"""
+
+
+def test_tune_records_a_program(cli, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    result = cli("tune", "--record", "--effort", "quick", "--json", "--", sys.executable, tmp_path / "program.py")
+    facts = json.loads(result.stdout)
+    assert [row["source"] for row in facts["results"]] == ["measured", "measured"]
+    assert "exit status 3" in result.stderr
+    assert sorted(entry.key.partition("_e")[2] for entry in exchange.entries()) == ["_t1_fresh", "brelu_t1_const"]
+
+
+def test_tune_takes_a_recorded_file(cli, tmp_path):
+    (tmp_path / "problems").write_text("n1h8w8c4k8r3s3_st1x1_di1x1_pa1-1x1-1_g1_nhwc_f32_ebrelu_t1_fresh\n" * 2)
+    facts = json.loads(cli("tune", "--recorded", tmp_path / "problems", "--json").stdout)
+    assert [row["shape"] for row in facts["results"]] == ["n1h8w8c4k8r3s3_st1x1_di1x1_pa1-1x1-1_g1_nhwc_f32"]
+    assert [entry.key[-13:] for entry in exchange.entries()] == ["relu_t1_fresh"]
+
+
+def test_tune_stops_when_its_time_is_up_and_goes_on_later(cli, tmp_path):
+    result = cli("tune", "--network", "lenet5", "--threads", "1", "--time-limit", "0", "--json")
+    assert json.loads(result.stdout)["left"] == 3
+    assert "3 of 3 are left" in result.stderr
+    result = cli("tune", "--network", "lenet5", "--threads", "1", "--effort", "quick", "--json")
+    assert json.loads(result.stdout)["left"] == 0
+
+
+def test_tune_refuses_new_mistakes(cli, tmp_path):
+    assert_refused(cli("tune", "--record"), "--record needs a command")
+    assert_refused(cli("tune", "--record", "--", "no-such-command"), "'no-such-command', which cannot be run")
+    assert_refused(cli("tune", "--record", "--", sys.executable, "-c", ""), "asked convopt for nothing")
+    assert_refused(cli("tune", "--record", "--bias", "--", "x"), "as the program had them")
+    assert_refused(cli("tune", "--record", "--network", "lenet5"), "give only one")
+    assert_refused(cli("tune", "layers.txt", "more"), "found 'more' after FILE")
+    assert_refused(cli("tune", "--recorded", tmp_path / "absent"), "cannot be read")
+    assert_refused(cli("tune", "--network", "lenet5", "--effort", "heroic"), "--effort is 'heroic'")
+    (tmp_path / "model.keras").write_bytes(b"nonsense")
+    assert_refused(cli("tune", tmp_path / "model.keras"), "no file that Keras 3 saved")

@@ -24,9 +24,17 @@ FLOORS = [
     ["convopt.plan"],
     ["convopt.tuning.onednn"],
     ["convopt.tuning.machine", "convopt.tuning.candidates", "convopt.tuning.networks", "convopt.tuning.store"],
-    ["convopt.tuning.cache", "convopt.tuning.cost_model", "convopt.tuning.check", "convopt.tuning.records", "convopt.tuning.choice"],
+    [
+        "convopt.tuning.cache",
+        "convopt.tuning.cost_model",
+        "convopt.tuning.check",
+        "convopt.tuning.records",
+        "convopt.tuning.choice",
+        "convopt.tuning.recording",
+        "convopt.tuning.models",
+    ],
     ["convopt.tuning.measure"],
-    ["convopt.tuning.rules", "convopt.tuning.measure_speeds", "convopt.tuning.models"],
+    ["convopt.tuning.rules", "convopt.tuning.measure_speeds"],
     ["convopt.tuning.planner", "convopt.tuning.exchange"],
     ["convopt.tensorflow"],
     ["convopt.configuration"],
@@ -42,7 +50,7 @@ PACKAGES = ("convopt.kernels", "convopt.algorithms", "convopt.compat", "convopt.
 OUTSIDE = {"convopt.cli": {"numpy", "typer", "rich", "archspec", "matplotlib"}}
 EVERYWHERE = {"numpy", "cython", "libc"}
 #: Imports inside functions, made only when somebody asks for what needs them.
-LAZY = {("convopt.api", "convopt.tensorflow"), ("convopt.tensorflow", "tensorflow")}
+LAZY = {("convopt.api", "convopt.tensorflow"), ("convopt.tensorflow", "tensorflow"), ("convopt.tuning.models", "onnx")}
 
 
 def modules():

@@ -8,7 +8,16 @@ from convopt.tuning import networks
 
 @pytest.mark.parametrize(
     ("name", "gigaflops", "layers"),
-    [("lenet5", 0.0008, 3), ("alexnet", 1.33, 5), ("vgg16", 30.69, 13), ("resnet50", 8.17, 53), ("mobilenetv2", 0.60, 52)],
+    [
+        ("lenet5", 0.0008, 3),
+        ("alexnet", 1.33, 5),
+        ("vgg16", 30.69, 13),
+        ("resnet50", 8.17, 53),
+        ("mobilenetv2", 0.60, 52),
+        ("efficientnet-b0", 0.77, 81),
+        ("inception-v3", 11.42, 94),
+        ("unet", 289.6, 19),
+    ],
 )
 def test_networks_do_the_published_amount_of_work(name, gigaflops, layers):
     """Two operations per multiply-add, convolutions only; published counts are of multiply-adds."""
@@ -30,8 +39,9 @@ def test_every_layer_reads_what_an_earlier_one_wrote(name):
 
 
 def test_networks_are_listed():
-    assert networks.networks() == ["alexnet", "lenet5", "mobilenetv2", "public", "resnet50", "vgg16"]
-    with pytest.raises(ShapeError, match="network is 'resnet'; known are alexnet, lenet5"):
+    known = {"alexnet", "efficientnet-b0", "inception-v3", "lenet5", "mobilenetv2", "resnet50", "unet", "vgg16"}
+    assert known <= set(networks.networks()) == {file.stem for file in networks.FOLDER.iterdir()}
+    with pytest.raises(ShapeError, match="network is 'resnet'; known are alexnet, efficientnet-b0"):
         networks.network("resnet")
     with pytest.raises(ShapeError, match="known are"):
         networks.network("../networks")
@@ -92,3 +102,45 @@ def test_a_file_that_is_no_text_is_an_error_of_the_user(tmp_path):
     file.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ShapeError, match="not a text file"):
         networks.read_shapes(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("mb1ic64ih56oc64oh56kh3ph1", "n1h56w56c64k64r3s3_st1x1_di1x1_pa1-1x1-1_g1_nhwc_f32"),
+        ("mb8_g32_ic32oc32_ih112oh56_kh3sh2dh0ph1", "n8h112w112c32k32r3s3_st2x2_di1x1_pa1-0x1-0_g32_nhwc_f32"),
+        ("ic3ih224iw200oc64kh7kw5sh2ph3pw2", "n2h224w200c3k64r7s5_st2x2_di1x1_pa3-3x2-2_g1_nhwc_f32"),
+        ("mb1ic4ih9oc4oh9kh3dh1", "n1h9w9c4k4r3s3_st1x1_di2x2_pa2-2x2-2_g1_nhwc_f32"),
+        ("mb1_ic4_ih8_iw16_oc4_kh1_kw3_ph0_pw1", "n1h8w16c4k4r1s3_st1x1_di1x1_pa0-0x1-1_g1_nhwc_f32"),
+    ],
+)
+def test_problems_of_benchdnn(text, key):
+    (layer,) = networks.read_shapes([text])
+    assert (layer.name, layer.shape.key(), layer.count) == (text, key, 1)
+
+
+def test_names_and_counts_of_benchdnn():
+    layers = networks.read_shapes(['mb1ic4ih9oc4kh3n"resnet:conv2*3"', 'mb1_ic4ih9_oc4_kh3_n"b"', "a 1x9x9x4 3x3x4x4"])
+    assert [(layer.name, layer.count) for layer in layers[:2]] == [("resnet:conv2", 3), ("b", 1)]
+    assert len({layer.shape for layer in layers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mb1ic4ih9oc4", "lacks kh"),
+        ("mb1ic4id5ih9oc4kh3", "two-dimensional"),
+        ("mb1g3ic4ih9oc4kh3", "groups must divide"),
+        ("mb1ic4ih9oc4oh5kh3ph1", "its oh would be 8"),
+        ("mb1ic4ih9oc4kh30", "kernel must not be larger"),
+    ],
+)
+def test_impossible_problems_of_benchdnn(text, message):
+    with pytest.raises(ShapeError, match=message):
+        networks.read_shapes([text])
+
+
+def test_a_layers_name_may_be_missing():
+    assert networks.layer("1x9x9x4 3x3x4x4 pad=1") == networks.layer("layer 1x9x9x4 3x3x4x4 pad=1")
+    with pytest.raises(ShapeError, match="expected a name"):
+        networks.layer("")

@@ -1,23 +1,32 @@
 """``convopt tune``: measure which algorithm is fastest for each layer of a list, and remember it."""
 
 import math
+import os
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from convopt.algorithms import parallel
-from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress
+from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
 from convopt.errors import DTypeError, ShapeError
 from convopt.kernels import registry
 from convopt.shape import ConvShape
-from convopt.tuning import networks, planner
+from convopt.tuning import models, networks, planner, recording
+from convopt.tuning.measure import NORMAL, QUICK, THOROUGH, Effort
 from convopt.tuning.networks import Layer
 from convopt.tuning.planner import Choice, Contender, Request
 
 LEVELS = ("measure", "exhaustive", "estimate")
+#: The file descriptor: what a recorded program prints is not among the results.
+STDERR = 2
+EFFORTS = {"quick": QUICK, "normal": NORMAL, "thorough": THOROUGH}
 
 
 @dataclass(frozen=True)
@@ -43,25 +52,99 @@ class Row:
 
 
 def tune(
-    file: Annotated[Path | None, typer.Argument(help="A list of layers, one per line: name, input and filter sizes, options.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE | -- COMMAND...]", help="A list of layers, one per line; a .keras or .onnx model; with --record, a command."
+        ),
+    ] = None,
     network: Annotated[str | None, typer.Option(help=f"Layers that come with convopt: {', '.join(networks.networks())}.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Run COMMAND, and tune what it asked convopt for.")] = False,
+    recorded: Annotated[Path | None, typer.Option(help="Tune what programs wrote to the file that CONVOPT_RECORD named.")] = None,
     threads: Annotated[str | None, typer.Option(help="Numbers of threads to tune for, as in 1,2. Default: all usable cores.")] = None,
     bias: Annotated[bool, typer.Option("--bias", help="Tune the layers with a bias.")] = False,
     activation: Annotated[str | None, typer.Option(help="Tune the layers with this activation: relu or relu6.")] = None,
-    level: Annotated[str, typer.Option(help=f"How much to measure: {', '.join(LEVELS)}.")] = "measure",
+    level: Annotated[str, typer.Option(help=f"What to measure: {', '.join(LEVELS)}.")] = "measure",
+    effort: Annotated[str, typer.Option(help=f"How long to measure it: {', '.join(EFFORTS)}.")] = "normal",
+    time_limit: Annotated[float | None, typer.Option(min=0.0, help="Seconds after which no further layer is begun.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the fastest algorithm for each layer of FILE, or of a NETWORK, and remember it."""
+    """Find the fastest algorithm for each layer of FILE, of a NETWORK, or of a program's run, and remember it.
+
+    What was tuned before is not tuned again: an interrupted run goes on where it was.
+    """
     if level not in LEVELS:
         raise ShapeError(f"--level is {level!r}; expected one of {', '.join(LEVELS)}")
+    if effort not in EFFORTS:
+        raise ShapeError(f"--effort is {effort!r}; expected one of {', '.join(EFFORTS)}")
     if activation not in (None, "relu", "relu6"):
         raise ShapeError(f"--activation is {activation!r}; expected relu or relu6")
-    layers, title = layers_of(file, network)
-    rows = tune_layers(layers, thread_counts(threads), level, bias, activation)
-    if as_json:
-        print_json({"layers": title, "isa": registry.isa(), "level": level, "results": [as_dict(row) for row in rows]})
-    else:
-        show(rows, f"{title}, {registry.isa()}")
+    wanted, title = _wanted(words or [], network, record, recorded, threads, bias, activation)
+    rows: list[Row] = []
+    try:
+        tune_requests(wanted, level, EFFORTS[effort], time_limit, rows)
+    finally:  # also of what was interrupted
+        left = len(wanted) - len(rows)
+        if as_json:
+            results = [as_dict(row) for row in rows]
+            print_json({"layers": title, "isa": registry.isa(), "level": level, "left": left, "results": results})
+        elif rows:
+            show(rows, f"{title}, {registry.isa()}")
+        if left:
+            stderr.print(f"{left} of {len(wanted)} are left; the same command goes on with them", soft_wrap=True)
+
+
+def _wanted(
+    words: list[str],
+    network: str | None,
+    record: bool,
+    recorded: Path | None,
+    threads: str | None,
+    bias: bool,
+    activation: str | None,
+) -> tuple[list[tuple[Layer, Request]], str]:
+    """What to tune, and what to call it."""
+    if record or recorded is not None:
+        if network is not None or (words and not record) or (record and recorded is not None):
+            raise ShapeError("give only one of FILE, --network, --record and --recorded")
+        if threads is not None or bias or activation is not None:
+            raise ShapeError("--threads, --bias and --activation are as the program had them; they cannot be given")
+        requests = _requests_of(words) if record else _recorded(recorded)
+        return [(Layer(f"#{number}", each.shape), each) for number, each in enumerate(requests, 1)], words[0] if words else str(recorded)
+    if len(words) > 1:
+        raise ShapeError(f"found {words[1]!r} after FILE; to tune what a command asks for, say --record -- COMMAND")
+    layers, title = layers_of(Path(words[0]) if words else None, network)
+    return requests_for(layers, thread_counts(threads), bias, activation), title
+
+
+def _requests_of(command: list[str]) -> list[Request]:
+    """Run a command, its output to standard error, and return what it asked convopt for."""
+    if not command:
+        raise ShapeError("--record needs a command after --, as in: convopt tune --record -- python program.py")
+    with tempfile.TemporaryDirectory(prefix="convopt-record-") as folder:
+        file = Path(folder, "problems")
+        file.touch()
+        try:
+            done = subprocess.run(command, env={**os.environ, recording.VARIABLE: str(file)}, stdout=STDERR, check=False)
+        except OSError as error:
+            raise ShapeError(f"COMMAND is {command[0]!r}, which cannot be run: {error.strerror}") from None
+        requests = recording.read(file)
+    if done.returncode:
+        stderr.print(f"[yellow]{escape(command[0])} ended with exit status {done.returncode}[/]; what it asked for until then is tuned")
+    if not requests:
+        raise ShapeError(f"{command[0]!r} asked convopt for nothing")
+    return requests
+
+
+def _recorded(file: Path | None) -> list[Request]:
+    assert file is not None
+    try:
+        requests = recording.read(file)
+    except OSError as error:
+        raise ShapeError(f"--recorded is {str(file)!r}, which cannot be read: {error.strerror}") from None
+    if not requests:
+        raise ShapeError(f"--recorded is {str(file)!r}, which lists no problem")
+    return requests
 
 
 def layers_of(file: Path | None, network: str | None) -> tuple[list[Layer], str]:
@@ -72,7 +155,7 @@ def layers_of(file: Path | None, network: str | None) -> tuple[list[Layer], str]
         assert network is not None
         return networks.network(network), network
     try:
-        layers = networks.read_shapes(file)
+        layers = models.read_model(file) if file.suffix in models.SUFFIXES else networks.read_shapes(file)
     except OSError as error:
         raise ShapeError(f"FILE is {str(file)!r}, which cannot be read: {error.strerror}") from None
     if not layers:
@@ -97,22 +180,36 @@ def tune_layers(
     layers: Iterable[Layer], threads: Iterable[int], level: str, bias: bool = False, activation: str | None = None
 ) -> list[Row]:
     """Choose for each layer at each number of threads, with a progress bar whose estimate knows what tuning costs."""
-    requests = [
+    rows: list[Row] = []
+    tune_requests(requests_for(layers, threads, bias, activation), level, NORMAL, None, rows)
+    return rows
+
+
+def requests_for(
+    layers: Iterable[Layer], threads: Iterable[int], bias: bool = False, activation: str | None = None
+) -> list[tuple[Layer, Request]]:
+    """Each layer at each number of threads, as a plan would ask for it."""
+    layers = list(layers)
+    return [
         (layer, Request(layer.shape, bias=bias, activation=activation, threads=count, constant_filters=True))
         for count in threads
         for layer in layers
     ]
-    rows = []
+
+
+def tune_requests(wanted: list[tuple[Layer, Request]], level: str, effort: Effort, time_limit: float | None, rows: list[Row]) -> None:
+    """Choose for each, with a progress bar, adding a row as each is done; none is begun after time_limit seconds."""
+    end = None if time_limit is None else time.monotonic() + time_limit
     with progress("Tuning") as bar:
         # What is remembered costs next to nothing, but is a step of the bar all the same.
-        costs = [planner.budget(request) + 0.01 for _, request in requests]
+        costs = [planner.budget(request, effort) + 0.01 for _, request in wanted]
         task = bar.add_task("", total=sum(costs), doing="")
-        for (layer, request), cost in zip(requests, costs, strict=True):
+        for (layer, request), cost in zip(wanted, costs, strict=True):
+            if end is not None and time.monotonic() > end:
+                break
             bar.update(task, doing=layer.name)
-            choice = planner.choose(request, level)
-            rows.append(_row(layer, request, choice))
+            rows.append(_row(layer, request, planner.choose(request, level, effort=effort)))
             bar.advance(task, cost)
-    return rows
 
 
 def _row(layer: Layer, request: Request, choice: Choice) -> Row:
