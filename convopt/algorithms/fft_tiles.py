@@ -25,7 +25,7 @@ BATCH_PAIRS = 8
 #: Most input channels whose products are no matrix product worth the name.
 FAN_CHANNELS = 4
 #: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
-FAN_BYTES = 2 << 20
+FAN_BYTES = 1 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
 #: What loading and storing a point in both passes of a transform takes, in operations.
@@ -177,7 +177,7 @@ class Tiling:
         if self.fans_out(vl):
             return self.product_flops(vl) + 0.3 * transforms
         if not self.is_pointwise:
-            return 0.75 * transforms
+            return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.75) * transforms
         flops = 0.2 * self.product_flops(vl) + 0.35 * transforms
         if self.lanes_are_tiles(vl):
             forth, back = self.planes(vl)
