@@ -30,6 +30,8 @@ FAN_BYTES = 1 << 20
 POINTS_MIN = 16
 #: What loading and storing a point in both passes of a transform takes, in operations.
 LOAD_AND_STORE = 6.0
+#: A plane of so many bytes, outside the second-level cache, takes twice as long as one within.
+TWICE_AS_SLOW_BYTES = 10 << 20
 #: What finding the pixels of one row of one tile in the image takes, in operations.
 WINDOW = 350.0
 #: Parameter sets worth measuring.
@@ -178,7 +180,7 @@ class Tiling:
             return self.product_flops(vl) + 0.3 * transforms
         if not self.is_pointwise:
             return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.75) * transforms
-        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms
+        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms * (1 + self.workspace_bytes(vl) / TWICE_AS_SLOW_BYTES)
         if self.lanes_are_tiles(vl):
             forth, back = self.planes(vl)
             flops += WINDOW * 2 * vl * (forth * self.vertical.n + back * self.vertical.step)
