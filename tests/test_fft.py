@@ -1,6 +1,7 @@
 """FFT convolution against the float64 reference: shapes, paddings, groups, threads, instruction sets, tilings."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -165,6 +166,71 @@ def test_same_bits_for_any_number_of_threads(isa):
         one = run(shape, params, x, w)
         for threads in (2, 3, 7):
             np.testing.assert_array_equal(run(shape, params, x, w, threads=threads), one)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "filters"),
+    [
+        ((1, 40, 37, 1), (5, 5, 1, 9)),
+        ((3, 21, 33, 2), (3, 7, 2, 33)),
+        ((1, 70, 50, 4), (9, 1, 4, 16)),
+        ((1, 8, 7, 3), (3, 3, 3, 40)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_many_filters_on_few_channels(isa, sizes, filters, dtype):
+    shape = ConvShape.from_arguments(sizes, filters, 1, "SAME", dtype=dtype)
+    for params in ({"nh": 16, "nw": 16}, {"nh": 20, "nw": 12}, {"nh": 64, "nw": 64}):
+        check(shape, params, threads=3, with_bias=True, activation="relu")
+
+
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_results_too_large_for_the_caches_go_past_them(isa, offset):
+    """Such stores need alignment: the results must be the same at any address, and nothing beside them be touched."""
+    shape = ConvShape.from_arguments([1, 160, 170, 1], [5, 5, 1, 45], 1, "SAME")
+    rng = np.random.default_rng(6)
+    x, w = rng.standard_normal(shape.input_shape).astype("f4"), rng.standard_normal(shape.filters_shape).astype("f4")
+    room = np.full(math.prod(shape.output_shape) + 200, 7.0, "f4")
+    out = room[100 + offset : offset - 100].reshape(shape.output_shape)
+    convolver = fft.Implementation(shape, {"nh": 32, "nw": 24})
+    convolver.pack_filters(w, 2)
+    convolver.run_on(x, out, Buffer(convolver.workspace_bytes(2)), threads=2)
+    expected = reference.conv2d(x, w, shape)
+    np.testing.assert_allclose(out, expected, atol=1e-6 * np.abs(expected).max())
+    assert (room[: 100 + offset] == 7).all()
+    assert (room[offset - 100 :] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups"), [(7, 37, 1), (6, 30, 2), (40, 40, 40), (3, 6, 3), (1, 1, 1), (1, 20, 1)], ids=lambda value: str(value)
+)
+def test_threads_pack_what_one_packs(isa, channels, filters, groups):
+    shape = ConvShape.from_arguments([1, 30, 31, channels], [3, 5, channels // groups, filters], 1, "SAME")
+    rng = np.random.default_rng(7)
+    x, w = rng.standard_normal(shape.input_shape).astype("f4"), rng.standard_normal(shape.filters_shape).astype("f4")
+    results = []
+    for threads in (1, 2, 5):
+        convolver = fft.Implementation(shape, {"nh": 16, "nw": 16})
+        convolver.pack_filters(w, threads)
+        out = np.empty(shape.output_shape, "f4")
+        convolver.run_on(x, out, Buffer(convolver.workspace_bytes(1)))
+        results.append(out)
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+
+
+def test_saying_why_not_is_cheap():
+    """The planner asks for every shape there is; so it must not cost what comparing all tilings does."""
+    shapes = [ConvShape.from_arguments([1, 200 + i, 300, 3], [7, 7, 3, 64], 1, "SAME") for i in range(50)]
+    started = time.perf_counter()
+    assert not any(fft.why_not(shape) for shape in shapes)
+    assert time.perf_counter() - started < 50 * 1e-3
+
+
+def test_one_candidate_needs_little_memory():
+    shape = ConvShape.from_arguments([1, 56, 56, 64], [3, 3, 64, 64], 1, "SAME")
+    sizes = [fft.Implementation(shape, params).workspace_bytes(1) for params in fft.candidates(shape)]
+    assert 2 * sizes[-1] <= sizes[0]
 
 
 def test_filters_may_be_packed_again():

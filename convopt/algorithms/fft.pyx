@@ -286,7 +286,7 @@ cdef class Implementation(TiledConvolver):
     cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, char *private) noexcept nogil:
         """Products of the spectra in one lane with all filters', transformed back along columns."""
         cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, v
-        cdef ptrdiff_t depth = self.conv.c, filter_step = self.out_vectors * depth * self.point
+        cdef ptrdiff_t depth = self.conv.c, filter_step = self.conv.c * self.point
         cdef char *outputs = private + self.horizontal.n * point + depth * self.plane * item
         cdef char *column = outputs + self.out_vectors * self.plane * item
         cdef const char *filters = <const char *>self.packed.data
@@ -297,7 +297,7 @@ cdef class Implementation(TiledConvolver):
             for v in range(self.out_vectors):
                 self.kernels.fft_fan(
                     n, depth, inputs + first, inputs + second, self.row_step, self.plane, self.mirror,
-                    filters + (q * n * filter_step + v * depth * self.point) * item, filter_step,
+                    filters + (q * self.out_vectors + v) * n * filter_step * item, filter_step,
                     column, column if first == second else column + n * point, self.point)
                 self.kernels.fft_inverse(&self.along_columns, column, self.point, outputs + v * self.plane * item + first, self.row_step)
                 if first != second:

@@ -46,7 +46,7 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t pack_units(self) noexcept nogil
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, double scale, double *rows) noexcept nogil
+                         ptrdiff_t step, ptrdiff_t jump, double scale, double *rows) noexcept nogil
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil
     cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil
     cdef Half half(self, ptrdiff_t tile, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil

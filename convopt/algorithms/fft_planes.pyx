@@ -104,6 +104,7 @@ cdef class TiledConvolver(Convolver):
         """Spectra in the order the products read them, lanes being output channels:
 
         dense      [group][column pair][row][vector of outputs][input channel]
+        fan        [column pair][vector of outputs][row][input channel]
         pointwise  [vector of channels][multiplier][column pair][row], with paired vectors [2] at the end;
                    where lanes are tiles [channel][multiplier][column pair][row] pairs of numbers
         """
@@ -134,7 +135,7 @@ cdef class TiledConvolver(Convolver):
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil:
         cdef ptrdiff_t units = self.pack_units(), multiplier = self.conv.group_k, vl = self.kernels.vl
         cdef ptrdiff_t unit, group, vector, c, k, first, step, source, lane, count, channels, j
-        cdef ptrdiff_t lanes = self.pack_kernels.vl
+        cdef ptrdiff_t lanes = self.pack_kernels.vl, jump = 0
         cdef double scale = 0.5 if self.pairs_channels else 1.0
         if self.lanes_are_tiles:
             lanes = vl = 1
@@ -150,18 +151,23 @@ cdef class TiledConvolver(Convolver):
                 vector, c = unit // self.conv.group_c, unit % self.conv.group_c
                 group, vector = vector // self.out_vectors, vector % self.out_vectors
                 step, lane = self.out_vectors * self.conv.group_c * self.point, 1
+                if self.fans_out:
+                    step = self.conv.c * self.point
+                    jump = (self.out_vectors - 1) * self.vertical.n * step
                 first = group * self.filter_points() * step + (vector * self.conv.group_c + c) * self.point
+                if self.fans_out:
+                    first = vector * self.vertical.n * step + c * self.point
                 source, channels = c * self.conv.k + group * multiplier + vector * vl, multiplier - vector * vl
             count = min(channels, vl)
             j = 0
             while j < count:
-                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, scale, scratch)
+                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, jump, scale, scratch)
                 j += lanes
 
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, double scale, double *rows) noexcept nogil:
+                         ptrdiff_t step, ptrdiff_t jump, double scale, double *rows) noexcept nogil:
         """The spectra of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first, first + 1, ...
-        of every frequency, `step` apart. In float64; conjugated, because the product is to be a correlation."""
+        of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
         cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, j, q, i
         cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
@@ -189,6 +195,7 @@ cdef class TiledConvolver(Convolver):
                 self.put(first, column + i * point, count, scale)
                 self.put(first + imaginary, column + i * point + vl, count, -scale)
                 first += step
+            first += jump
 
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil:
         """to[j] += filters[index + j * lane] for j < count."""

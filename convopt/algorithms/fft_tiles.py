@@ -25,11 +25,13 @@ BATCH_PAIRS = 8
 #: Most input channels whose products are no matrix product worth the name.
 FAN_CHANNELS = 4
 #: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
-FAN_BYTES = 2 << 20
+FAN_BYTES = 1 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
 #: What loading and storing a point in both passes of a transform takes, in operations.
 LOAD_AND_STORE = 6.0
+#: A plane of so many bytes, outside the second-level cache, takes twice as long as one within.
+TWICE_AS_SLOW_BYTES = 10 << 20
 #: What finding the pixels of one row of one tile in the image takes, in operations.
 WINDOW = 350.0
 #: Parameter sets worth measuring.
@@ -177,8 +179,8 @@ class Tiling:
         if self.fans_out(vl):
             return self.product_flops(vl) + 0.3 * transforms
         if not self.is_pointwise:
-            return 0.75 * transforms
-        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms
+            return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.75) * transforms
+        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms * (1 + self.workspace_bytes(vl) / TWICE_AS_SLOW_BYTES)
         if self.lanes_are_tiles(vl):
             forth, back = self.planes(vl)
             flops += WINDOW * 2 * vl * (forth * self.vertical.n + back * self.vertical.step)

@@ -134,6 +134,8 @@ static void fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, 
             const REAL *x = (const REAL *)windows[l].pixels + (j - first) * ldx;
             if (first <= j && j + VL <= windows[l].last)
                 rows[l] = ldx == 1 ? load(x) : load_strided(x, ldx);
+            else if (ldx == 1 && first <= j)
+                rows[l] = load_first(x, (int)clipped(windows[l].last - j, 0, VL));
             else
                 rows[l] = load_some(windows + l, j, ldx);
         }
@@ -161,6 +163,8 @@ static void fft_store_tiles(const convopt_fft_window *windows, const void *from_
             const int pixels = (int)clipped(windows[l].last - j, 0, VL);
             if (ldo == 1 && pixels == VL)
                 store(out, rows[l]);
+            else if (ldo == 1)
+                store_first(out, rows[l], pixels);
             else
                 store_some(out, rows[l], pixels, ldo);
         }
