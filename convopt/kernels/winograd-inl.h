@@ -178,34 +178,62 @@ static void winograd_output(const convopt_winograd_axis *h, const convopt_winogr
     }
 }
 
-/* VL output channels in double. */
+/* VL output channels in double, and one of the registers that make them up. */
 typedef double vec_double __attribute__((vector_size(8 * VECTOR_BYTES / REAL_BYTES)));
+typedef double vec_part __attribute__((vector_size(VECTOR_BYTES)));
+#define PARTS ((int)(sizeof(vec_double) / sizeof(vec_part)))
+
+/* Lines of `taps` elements into lines of `values`, all vec_doubles: element i of line l is at [l*line + i*step]. */
+static ALWAYS_INLINE void winograd_filter_lines(const int taps, int values, const double *g, int lines,
+                                                const vec_double *from, int from_line, int from_step, vec_double *to,
+                                                int to_line, int to_step) {
+    for (int l = 0; l < lines * PARTS; l++) {
+        const vec_part *source = (const vec_part *)(from + l / PARTS * from_line) + l % PARTS;
+        vec_part *target = (vec_part *)(to + l / PARTS * to_line) + l % PARTS;
+        vec_part tap[WINOGRAD_MAX_TAPS];
+        UNROLL for (int i = 0; i < taps; i++) tap[i] = source[i * from_step * PARTS];
+        for (int v = 0; v < values; v++, target += to_step * PARTS) {
+            vec_part sum = g[v * taps] * tap[0];
+            UNROLL for (int i = 1; i < taps; i++) sum += g[v * taps + i] * tap[i];
+            *target = sum;
+        }
+    }
+}
+
+static void winograd_filter_pass(int taps, int values, const double *g, int lines, const vec_double *from,
+                                 int from_line, int from_step, vec_double *to, int to_line, int to_step) {
+    switch (taps) {
+#define TAPS(N)                                                                                       \
+    case N:                                                                                           \
+        winograd_filter_lines(N, values, g, lines, from, from_line, from_step, to, to_line, to_step); \
+        break;
+        WINOGRAD_TAPS(TAPS)
+#undef TAPS
+    }
+}
 
 /* One input channel and one vector of output channels at a time: along the vertical taps, then along the others. */
 static void winograd_filter(const convopt_winograd_axis *h, const convopt_winograd_axis *w, const double *g_h,
                             const double *g_w, ptrdiff_t channels, ptrdiff_t outputs, const void *filters,
                             ptrdiff_t ldc, ptrdiff_t lds, ptrdiff_t ldr, void *u, ptrdiff_t ldu) {
     const int rows = h->filters, columns = w->filters, r = h->taps, s = w->taps;
+    vec_double taps[WINOGRAD_MAX_TAPS * WINOGRAD_MAX_TAPS];     /* r x s */
+    vec_double half[WINOGRAD_MAX_TILE], all[WINOGRAD_MAX_TILE]; /* rows x s, rows x columns */
     for (ptrdiff_t c = 0; c < channels; c++)
         for (ptrdiff_t k = 0; k < outputs; k += VL) {
-            const REAL *taps = (const REAL *)filters + c * ldc + k;
+            const REAL *from = (const REAL *)filters + c * ldc + k;
             REAL *to = (REAL *)u + c * ldu + k;
             const int lanes = outputs - k < VL ? (int)(outputs - k) : VL;
-            vec_double half[WINOGRAD_MAX_LINE][WINOGRAD_MAX_LINE]; /* rows x s */
-            for (int b = 0; b < s; b++) {
-                vec_double tap[WINOGRAD_MAX_LINE];
-                for (int a = 0; a < r; a++)
-                    tap[a] = __builtin_convertvector(load_first(taps + a * ldr + b * lds, lanes), vec_double);
-                for (int i = 0; i < rows; i++) {
-                    half[i][b] = g_h[i * r] * tap[0];
-                    for (int a = 1; a < r; a++) half[i][b] += g_h[i * r + a] * tap[a];
+            for (int a = 0; a < r; a++)
+                for (int b = 0; b < s; b++) {
+                    const REAL *tap = from + a * ldr + b * lds;
+                    taps[a * s + b] =
+                        __builtin_convertvector(lanes == VL ? load(tap) : load_first(tap, lanes), vec_double);
                 }
-            }
-            for (int i = 0; i < rows; i++)
-                for (int j = 0; j < columns; j++) {
-                    vec_double sum = g_w[j * s] * half[i][0];
-                    for (int b = 1; b < s; b++) sum += g_w[j * s + b] * half[i][b];
-                    store(to + (i * columns + j) * channels * ldu, __builtin_convertvector(sum, vec));
-                }
+            winograd_filter_pass(r, rows, g_h, s, taps, 1, s, half, 1, s);
+            winograd_filter_pass(s, columns, g_w, rows, half, s, 1, all, columns, 1);
+            for (int f = 0; f < rows * columns; f++, to += channels * ldu)
+                store(to, __builtin_convertvector(all[f], vec));
         }
 }
+#undef PARTS
