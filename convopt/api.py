@@ -33,7 +33,6 @@ DEFAULT_ACCURACY = 1e-5
 TUNE_LEVELS = ("auto", "cached", "estimate", "exhaustive", "measure")
 DEVICES = ("cpu", "gpu")
 
-_MAX_THREADS = 1024
 _YES, _NO = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
 
 
@@ -99,7 +98,7 @@ def conv2d(
         data_format,
         dilations if dilations is None or type(dilations) is int else _text(dilations),
         bias is None, activation, algorithm, tune,
-        parallel.current(threads) if threads is None or (type(threads) is int and threads > 0) else _thread_count(threads),
+        parallel.current(threads) if threads is None or (type(threads) is int and 0 < threads <= parallel.MAX_THREADS) else _thread_count(threads),
         accuracy, max_workspace, deterministic,
     )  # fmt: skip
     try:
@@ -148,7 +147,8 @@ def plan(
         x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic, constant=True
     )
     level = _tune_level(tune)
-    return build(request, algorithm, "measure" if level == "auto" else level, w, bias, tuple(input_shape))
+    # A plan that was given no number of threads follows the default, and whatever limits it, from call to call.
+    return build(request, algorithm, "measure" if level == "auto" else level, w, bias, tuple(input_shape), follows_default=threads is None)
 
 
 def output_shape(
@@ -202,7 +202,8 @@ def explain(
         _Like(input_shape, like.dtype), like, strides, padding, data_format, dilations, np.zeros(0) if bias else None, activation,
         threads, accuracy, max_workspace, deterministic, constant=True, check_bias=False,
     )  # fmt: skip
-    return planner.choose(request, _tune_level(tune), algorithm).explain()
+    level = _tune_level(tune)
+    return planner.choose(request, "estimate" if level == "auto" else level, algorithm).explain()
 
 
 class threads:
@@ -252,7 +253,7 @@ def _request(
         accuracy=limit,
         finite_only=finite_only,
         max_workspace=workspace_limit(max_workspace),
-        deterministic=_flag("CONVOPT_DETERMINISTIC") if deterministic is None else bool(deterministic),
+        deterministic=_flag("CONVOPT_DETERMINISTIC") if deterministic is None else _boolean("deterministic", deterministic),
     )
 
 
@@ -267,7 +268,7 @@ def _text(value: Any) -> str:
 
 def _device_of(input: Any, device: Any) -> str:
     """Where the work goes: where the caller said, or where a TensorFlow tensor lives already."""
-    if device not in DEVICES:
+    if not isinstance(device, str) or device not in DEVICES:
         raise ShapeError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     tf = sys.modules.get("tensorflow")
     on_gpu = tf is not None and isinstance(input, getattr(tf, "Tensor", ())) and "GPU" in str(getattr(input, "device", ""))
@@ -291,8 +292,8 @@ def _thread_count(threads: Any) -> int:
         count = operator.index(threads)
     except TypeError:
         raise DTypeError(f"threads is {threads!r}; expected an integer of at least 1") from None
-    if not 1 <= count <= _MAX_THREADS:
-        raise ShapeError(f"threads is {threads!r}; it must be from 1 to {_MAX_THREADS}")
+    if not 1 <= count <= parallel.MAX_THREADS:
+        raise ShapeError(f"threads is {threads!r}; it must be from 1 to {parallel.MAX_THREADS}")
     return parallel.current(count)
 
 
@@ -302,6 +303,12 @@ def _flag(variable: str) -> bool:
     if value.lower() not in _YES | _NO:
         raise ShapeError(f"{variable} is {value!r}; expected 1 or 0")
     return value.lower() in _YES
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise DTypeError(f"{name} is {value!r}; expected True or False")
+    return bool(value)
 
 
 def _tune_level(tune: Any) -> str:
@@ -331,8 +338,10 @@ def workspace_limit(max_workspace: Any) -> int | None:
         max_workspace = os.environ.get("CONVOPT_MAX_WORKSPACE") or None
     if max_workspace is None:
         return None
+    if isinstance(max_workspace, float) and max_workspace == float("inf"):
+        return None
     try:
-        limit = int(max_workspace)
+        limit = int(max_workspace) if isinstance(max_workspace, str) else operator.index(max_workspace)
     except (TypeError, ValueError):
         limit = -1
     if limit < 0:

@@ -64,9 +64,11 @@ class Configuration:
             serving = self.new_plan(self.level)
             configurations.shrink(self)
         started = time.perf_counter()
-        result = serving.call_once(x, w, bias, out)
+        try:
+            result = serving.call_once(x, w, bias, out)
+        finally:
+            idle.append(serving)
         self.spent += time.perf_counter() - started
-        idle.append(serving)
         if self.spent > self.allowance:
             self.measure()
         return result
@@ -144,10 +146,23 @@ configurations = Configurations()
 _tuning = threading.Lock()
 
 
+def _after_fork_in_child() -> None:
+    global _tuning
+    _tuning = threading.Lock()  # whoever held it is not here to release it
+    configurations._guard = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def build(
-    request: Request, algorithm: str, level: str, w: NDArray[Any] | None, bias: ArrayLike | None, input_shape: tuple[int, ...]
-) -> ConvPlan:
-    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less."""
+    request: Request, algorithm: str, level: str, w: NDArray[Any] | None, bias: ArrayLike | None, input_shape: tuple[int, ...],
+    follows_default: bool = False,
+) -> ConvPlan:  # fmt: skip
+    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less.
+
+    follows_default: the plan's calls use as many threads as the default is then, not always those of the request.
+    """
     if not isinstance(algorithm, str):
         raise DTypeError(f"algorithm is {algorithm!r}; expected 'auto' or a name such as 'direct'")
     recording.note(request)
@@ -156,7 +171,7 @@ def build(
         try:
             return ConvPlan(
                 request.shape, choice.algorithm, dict(choice.params), w, bias=bias, activation=request.activation,
-                threads=request.threads, input_shape=input_shape, choice=choice,
+                threads=None if follows_default else request.threads, input_shape=input_shape, choice=choice,
             )  # fmt: skip
         except WorkspaceError as error:
             if algorithm != "auto" or not error.needed:

@@ -1,3 +1,4 @@
+# cython: nonecheck=True
 """ConvPlan: one problem, one algorithm, packed filters; calling it is the short road to a result.
 
 A call checks its arguments in C, takes a workspace from a small pool (so any number of threads may call one plan at
@@ -14,7 +15,7 @@ from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport thread_limit
 from convopt.kernels.registry cimport Epilogue
 
-from convopt.algorithms import prepare
+from convopt.algorithms import ALGORITHMS, prepare
 from convopt.errors import DTypeError, ShapeError, WorkspaceError
 from convopt.shape import ACTIVATIONS
 
@@ -174,7 +175,7 @@ cdef class ConvPlan:
         """A call whose `out` kernels cannot write directly, or must not because it overlaps the input."""
         if isinstance(out, tuple) and len(out) == 1:
             return self(source, out[0])
-        if not isinstance(out, np.ndarray):
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
             raise DTypeError(f"out is a {type(out).__name__}; expected a numpy.ndarray")
         if out.shape != self.output_shape:
             raise ShapeError(f"out has shape {out.shape}; the result has shape {self.output_shape}")
@@ -246,15 +247,21 @@ cdef class ConvPlan:
         return self.convolver.packed_size()
 
     @property
+    def spreads_nonfinite(self):
+        """Whether one NaN or Inf in the input may reach outputs whose window does not hold it."""
+        return ALGORITHMS[self.algorithm].SPREADS_NONFINITE
+
+    @property
     def measured_error(self):
         """Largest error over largest result, measured against float64 when the algorithm was timed; None if it was not."""
         return None if self.choice is None else self.choice.error
 
     def explain(self):
         """Why this algorithm: a text for people."""
-        if self.choice is None:
-            return f"{self.algorithm} {self.params}: named by the caller"
-        return self.choice.explain()
+        text = f"{self.algorithm} {self.params}: named by the caller" if self.choice is None else self.choice.explain()
+        if self.spreads_nonfinite:
+            text += "\nNaN and Inf in the input may reach outputs whose window does not hold them; accuracy='ieee' excludes such algorithms"
+        return text
 
     def __repr__(self):
         params = "".join(f" {key}={value}" for key, value in self.params.items())

@@ -251,8 +251,8 @@ def _integer(name: str, value: Any) -> int:
 
 
 def _sequence(name: str, value: Any) -> list[Any]:
-    if value is None or isinstance(value, (str, bytes, dict)):
-        raise DTypeError(f"{name} is {value!r}; expected integers")
+    if value is None or isinstance(value, (str, bytes, dict, set, frozenset)):
+        raise DTypeError(f"{name} is {value!r}; expected integers in order")
     try:
         return list(value)
     except TypeError:

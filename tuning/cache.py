@@ -26,7 +26,7 @@ def path() -> Path:
     """The user's directory."""
     chosen = os.environ.get("CONVOPT_CACHE_DIR")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
@@ -44,6 +44,14 @@ def shared_paths() -> list[Path]:
 
 _stores: dict[tuple[Path, str], Store] = {}
 _guard = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _guard
+    _guard = threading.RLock()  # whoever held it is not here to release it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 _generation = 0
 
 

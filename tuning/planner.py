@@ -7,6 +7,7 @@ times the candidates that the cost model leaves in the running, unless that was 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -36,6 +37,14 @@ SPEEDS_KEY = "machine"
 
 
 _measuring = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    global _measuring
+    _measuring = threading.Lock()  # whoever held it is not here to release it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 # Keys of what this process measured: had it been busy around it, it would still be.
 _measured_here: set[str] = set()
 # The cache's generation that they belong to, and the choices made.

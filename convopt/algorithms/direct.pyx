@@ -30,6 +30,7 @@ SPREADS_NONFINITE = False
 cdef enum:
     BLOCK_BYTES = 1 << 18
     BLOCK_TILES = 64
+    TABLE_BYTES = 1 << 20        # row pointers of a block
     PASS_BYTES = 1 << 17         # part of a filter panel multiplied by all tiles of a block before the next part
 
 
@@ -91,7 +92,8 @@ cdef class Implementation(Convolver):
         self.taps = self.conv.r * self.conv.s * self.fold
         self.pass_taps = max(1, PASS_BYTES // (self.depth * step_bytes))
         row_bytes = self.conv.c * self.conv.itemsize * self.conv.stride_w * self.conv.stride_h
-        self.block_tiles = max(1, min(<int>BLOCK_TILES, BLOCK_BYTES // (row_bytes * self.mr)))
+        table_bytes = self.taps * self.mr * sizeof(void *)
+        self.block_tiles = max(1, min(<int>BLOCK_TILES, BLOCK_BYTES // (row_bytes * self.mr), TABLE_BYTES // table_bytes))
         self.zeros = Buffer(self.depth * self.conv.itemsize)
         self.zeros.fill(0)
 

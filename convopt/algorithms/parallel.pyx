@@ -5,10 +5,14 @@ cgroup quota). ``threadpoolctl.threadpool_limits`` lowers it, because it lowers 
 """
 
 import os
+import warnings
 
 cdef extern from "omp.h" nogil:
     int omp_get_max_threads()
     int omp_in_parallel()
+
+# The most threads anyone may ask for.
+MAX_THREADS = 1024
 
 cdef int openmp_initial = omp_get_max_threads()
 cdef int default_threads = 1
@@ -88,8 +92,10 @@ def _cgroup1_quota():
 def _initial_default():
     for name in ("CONVOPT_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").split(",")[0].strip()
-        if text.isdigit() and int(text) > 0:
+        if text.isdigit() and 1 <= int(text) <= MAX_THREADS:
             return int(text)
+        if text and name.startswith("CONVOPT"):
+            warnings.warn(f"{name} is {text!r}; expected a number from 1 to {MAX_THREADS}; ignored", RuntimeWarning, stacklevel=2)
     return usable_cores()
 
 

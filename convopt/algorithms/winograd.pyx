@@ -51,8 +51,14 @@ _FLOAT64_OVER_FLOAT32 = 2.0 ** -29
 _ONE_TAP = (1, 1, 1)
 
 
+# Output pixels along an axis; beyond, the list of tile positions would outgrow its use.
+LONGEST_AXIS = 1 << 20
+
+
 def why_not(shape):
     """The reason Winograd cannot serve a shape, None where it can."""
+    if max(shape.oh, shape.ow) > LONGEST_AXIS:
+        return f"the output is {shape.oh} x {shape.ow} pixels; Winograd keeps a list of tiles for up to {LONGEST_AXIS} along an axis"
     if _forms(shape):
         return None
     known = {stride: sorted({cooktoom.taps(axis) for axis in cooktoom.AXES if axis[0] == stride}) for stride in (1, 2)}

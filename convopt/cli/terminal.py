@@ -26,7 +26,7 @@ _WIDTH = 120
 
 
 def _console(**options: Any) -> Console:
-    made = Console(highlight=False, **options)
+    made = Console(highlight=False, emoji=False, **options)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDTH
     return made

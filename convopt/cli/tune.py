@@ -171,8 +171,8 @@ def thread_counts(text: str | None) -> list[int]:
         counts = [int(word) for word in text.split(",")]
     except ValueError:
         raise DTypeError(f"--threads is {text!r}; expected integers separated by commas, as in 1,2") from None
-    if min(counts) < 1:
-        raise ShapeError(f"--threads is {text!r}; each must be at least 1")
+    if min(counts) < 1 or max(counts) > parallel.MAX_THREADS:
+        raise ShapeError(f"--threads is {text!r}; each must be from 1 to {parallel.MAX_THREADS}")
     return counts
 
 
