@@ -201,9 +201,7 @@ def test_results_too_large_for_the_caches_go_past_them(isa, offset):
     assert (room[offset - 100 :] == 7).all()
 
 
-@pytest.mark.parametrize(
-    ("channels", "filters", "groups"), [(7, 37, 1), (6, 30, 2), (40, 40, 40), (3, 6, 3), (1, 1, 1), (1, 20, 1)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(7, 37, 1), (6, 30, 2), (40, 40, 40), (3, 6, 3), (1, 1, 1), (1, 20, 1)])
 def test_threads_pack_what_one_packs(isa, channels, filters, groups):
     shape = ConvShape.from_arguments([1, 30, 31, channels], [3, 5, channels // groups, filters], 1, "SAME")
     rng = np.random.default_rng(7)

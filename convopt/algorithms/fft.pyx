@@ -26,7 +26,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
 
 NAME = "fft"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 

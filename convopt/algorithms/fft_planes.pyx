@@ -167,7 +167,8 @@ cdef class TiledConvolver(Convolver):
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
                          ptrdiff_t step, ptrdiff_t jump, double scale, double *rows) noexcept nogil:
         """The spectra of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first, first + 1, ...
-        of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the product is to be a correlation."""
+        of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the product is to be a
+        correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
         cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, j, q, i
         cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
