@@ -314,9 +314,8 @@ def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None 
 def cost(estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
-    return (
-        CHECKS + sum(3 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True)) + min(limit, rounds * sum(samples))
-    )
+    first = sum(3 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
+    return CHECKS + first + min(limit, rounds * sum(samples))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
