@@ -110,9 +110,8 @@ def useless(draw: np.random.Generator) -> dict[str, object]:
         Path(name, "link").symlink_to(Path(name, "real"))
         Path(name, "open").mkdir()
         Path(name, "open").chmod(0o777)
-        Path(name, "below").mkdir()
         places = [Path(name, each) for each in ("file", "link", "open", "file/below")]
-        if Path("/dev/full").exists():
+        if Path("/proc/self").exists():
             places.append(Path("/proc/self/convopt"))  # where nobody can make a directory
         for number, place in enumerate(places):
             os.environ["CONVOPT_CACHE_DIR"] = str(place)
