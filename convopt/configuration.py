@@ -27,6 +27,8 @@ MOST_BYTES = 1 << 30
 MOST = 4096
 #: What a configuration takes besides, roughly: a plan's own fields, what its choice was made among.
 OVERHEAD = 1 << 14
+#: Measuring is never expected to take longer than so many times what was foreseen: one bad hour must not end it.
+MOST_PACE = 8.0
 
 
 class Configuration:
@@ -40,12 +42,13 @@ class Configuration:
         self.request, self.input_shape, self.algorithm = request, input_shape, algorithm
         self.level = "estimate" if level == "auto" else level
         self.idle: list[ConvPlan] = []
-        self.spent, self.allowance = 0.0, float("inf")
+        self.spent, self.budget, self.allowance = 0.0, 0.0, float("inf")
         self.nbytes = 0
         self.used = False
         first = self.new_plan(self.level)
         if level == "auto" and algorithm == "auto" and not request.deterministic and first.choice.source == "estimate":
-            self.allowance = planner.budget(request)
+            self.budget = planner.budget(request)
+            self.allowance = self.budget * _pace
         self.idle.append(first)
 
     def new_plan(self, level: str) -> ConvPlan:
@@ -75,15 +78,20 @@ class Configuration:
 
     def measure(self) -> None:
         """Let the tuner have its turn, once; other threads, and other configurations, go on with the plans there are."""
+        global _pace
         if not planner.is_free() or not _tuning.acquire(blocking=False):
             return
         try:
-            if self.spent > self.allowance:
+            if self.spent > self.allowance and self.spent > self.budget * _pace:
                 self.allowance = float("inf")
+                started = time.perf_counter()
                 before, self.nbytes = self.nbytes, 0
                 try:
                     self.idle = [self.new_plan("measure")]
                     self.level = "measure"
+                    # A busy machine, or one unlike others, takes longer than foreseen: so the others wait longer, too.
+                    taken = (time.perf_counter() - started) / max(self.budget, 1e-3)
+                    _pace = min(max((_pace + taken) / 2, 1.0), MOST_PACE)
                 except BaseException:
                     self.nbytes += before
                     raise
@@ -142,6 +150,8 @@ def most_bytes() -> int:
 
 
 configurations = Configurations()
+# Seconds that measuring takes over those foreseen, as seen so far; a little more than none to begin with.
+_pace = 1.25
 #: Held by the one thread that measures for conv2d.
 _tuning = threading.Lock()
 

@@ -79,6 +79,21 @@ def test_calls_are_tuned_once_they_have_paid_for_it():
     assert found.allowance == float("inf")
 
 
+def test_what_tuning_took_is_what_later_tuning_is_expected_to_take(monkeypatch):
+    monkeypatch.setattr(configuration, "_pace", 1.0)
+    real = measure.measure
+    monkeypatch.setattr(measure, "measure", lambda *arguments, **effort: (time.sleep(1), real(*arguments, **effort))[1])
+    convopt.conv2d(X, W, threads=1)
+    found = the_only()
+    assert found.allowance == found.budget
+    found.spent = 1e9
+    convopt.conv2d(X, W, threads=1)
+    assert 1.5 < configuration._pace <= configuration.MOST_PACE
+    configurations.clear()
+    convopt.conv2d(X[:, 1:], W, threads=1)
+    assert the_only().allowance > 1.5 * the_only().budget
+
+
 def test_other_threads_go_on_while_one_measures(monkeypatch):
     """Both the same configuration and another that would have its turn."""
     real, begun, end = measure.measure, threading.Event(), threading.Event()
@@ -93,7 +108,7 @@ def test_other_threads_go_on_while_one_measures(monkeypatch):
     for call in calls:
         call()
     for each in configurations._table.values():
-        each.spent = each.allowance
+        each.spent = 1e9
     tuner = threading.Thread(target=calls[0])
     tuner.start()
     assert begun.wait(20)

@@ -49,6 +49,8 @@ SAMPLES_TO_DROP = 3
 ROUNDS, SETTLED = 10, 5
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
+#: Seconds that random arguments and the right result take, for layers as they usually are.
+CHECKS = 0.05
 #: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
 CANARY_SHAPE, CANARY_CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
 #: A round is disturbed where the canary takes so many times its shortest time; which is forgotten by a hundredth per race.
@@ -315,7 +317,8 @@ def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None 
 def cost(estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
-    return 0.02 + sum(2 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True)) + min(limit, rounds * sum(samples))
+    first = sum(3 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
+    return CHECKS + first + min(limit, rounds * sum(samples))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
