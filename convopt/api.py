@@ -82,7 +82,7 @@ def conv2d(
         ShapeError: impossible value; DTypeError: impossible type; UnsupportedError: the named algorithm or device cannot serve
         this; WorkspaceError: no algorithm fits max_workspace or memory; CacheMiss: ``tune="cached"`` and nothing remembered.
     """
-    if type(input) is not np.ndarray or device != "cpu":
+    if type(input) is not np.ndarray or type(device) is not str or device != "cpu":
         elsewhere = _device_of(input, device)
         if elsewhere == "gpu":
             from convopt import tensorflow

@@ -230,11 +230,15 @@ cdef class ConvPlan:
     def call_once(self, x, filters, bias, out):
         """A call with filters (and bias, where the plan was made with one) of its own; not from two threads at once."""
         x = self.checked_input(x) if not self.fits(x, self.in_dims, cnp.NPY_ARRAY_CARRAY_RO) else x
-        self.convolver.pack_filters(self.checked_filters(filters), thread_limit(self.wanted_threads))
-        self.has_filters = True
+        filters = self.checked_filters(filters)
+        self.convolver.pack_filters(filters, thread_limit(self.wanted_threads), borrow=True)
         if self.bias is not None:
             self.set_bias(bias)
-        return self(x, out)
+        self.has_filters = True
+        try:
+            return self(x, out)
+        finally:
+            self.has_filters = False    # those were borrowed
 
     @property
     def workspace_bytes(self):

@@ -32,6 +32,7 @@ cdef class Convolver:
     cdef size_t workspace_size(self, int threads) noexcept nogil
     cdef int allocate(self) except -1
     cdef void pack(self, const void *filters, int threads) noexcept nogil
+    cdef void borrow(self, const void *filters, int threads) noexcept nogil
     cdef void run(self, const Call *call) noexcept nogil
     cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil
     cdef void fork_join(self, const Call *call, int phase, int parts) noexcept nogil

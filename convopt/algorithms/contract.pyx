@@ -81,6 +81,10 @@ cdef class Convolver:
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """Fill self.packed.data from contiguous HWIO filters: what depends on filters alone is done here, once."""
 
+    cdef void borrow(self, const void *filters, int threads) noexcept nogil:
+        """As `pack`, for filters that are used once: they stay where and as they are until `run` is over."""
+        self.pack(filters, threads)
+
     cdef void run(self, const Call *call) noexcept nogil:
         """out = epilogue(conv(x)), on contiguous, element-aligned arrays in the shape's layout.
 
@@ -110,15 +114,22 @@ cdef class Convolver:
         """Bytes of scratch memory a call needs with so many threads."""
         return self.workspace_size(threads)
 
-    def pack_filters(self, filters, int threads=1):
-        """Take (new) filters: array of shape.filters_shape and the shape's dtype. Not while another thread runs."""
+    def pack_filters(self, filters, int threads=1, bint borrow=False):
+        """Take (new) filters: array of shape.filters_shape and the shape's dtype. Not while another thread runs.
+
+        borrow: the caller keeps the filters, a contiguous array, as they are until the next run is over, the only one
+        with these filters; packing them may then be left out.
+        """
         filters = np.ascontiguousarray(filters, dtype=self.shape.dtype)
         if filters.shape != self.shape.filters_shape:
             raise ValueError(f"filters has shape {filters.shape}; expected {self.shape.filters_shape}")
         self.allocate()
         cdef size_t address = filters.ctypes.data
         with nogil:
-            self.pack(<const void *>address, threads)
+            if borrow:
+                self.borrow(<const void *>address, threads)
+            else:
+                self.pack(<const void *>address, threads)
 
     def run_on(self, x, out, Buffer workspace not None, bias=None, double lo=-float("inf"), double hi=float("inf"), int threads=1):
         """`run` for tests: contiguous arrays of the shape's own layout and dtype, bias padded by a cache line."""

@@ -8,6 +8,9 @@ Loops, outermost first: share of a thread (pixels x filter panels) > block of pi
 filter panel > pass of it that stays in L2 > pixel tile. A filter panel is read once per block, a pixel row once per
 panel from L1 or L2. Tap rows that lie in the padding for a whole tile are skipped: at 7x7 with a 3x3 kernel that is
 up to a tenth of the work.
+
+Filters that are used once and for one block are not packed beforehand: each part of a panel is packed into the workspace
+when its turn comes, and used while it is in L2; or read where it lies, if too few tiles are there to repay the copy.
 """
 
 from convopt.algorithms import panels
@@ -17,12 +20,12 @@ from libc.math cimport INFINITY
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
-from convopt.algorithms.panels cimport pack_panels, whole
+from convopt.algorithms.panels cimport pack_panels, pack_rows, whole
 from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue
 
 NAME = "direct"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -31,7 +34,10 @@ cdef enum:
     BLOCK_BYTES = 1 << 18
     BLOCK_TILES = 64
     TABLE_BYTES = 1 << 20        # row pointers of a block
+    CACHE_LINE = 64
+    PAGE = 4096
     PASS_BYTES = 1 << 17         # part of a filter panel multiplied by all tiles of a block before the next part
+    FEW_TILES = 12               # so many do not repay packing that part
 
 
 def why_not(shape):
@@ -78,6 +84,8 @@ cdef class Implementation(Convolver):
     cdef ptrdiff_t pass_taps             # of which so many make a pass
     cdef ptrdiff_t block_tiles           # pixel tiles whose pointers are built at a time
     cdef Buffer zeros
+    cdef const char *borrowed            # filters as the caller has them; NULL where they are packed
+    cdef bint readable                   # whether these suit the product: whole vectors, rows in more than a few cache sets
 
     def __init__(self, shape, dict params):
         self.nv = params["nv"]
@@ -92,8 +100,13 @@ cdef class Implementation(Convolver):
         self.taps = self.conv.r * self.conv.s * self.fold
         self.pass_taps = max(1, PASS_BYTES // (self.depth * step_bytes))
         row_bytes = self.conv.c * self.conv.itemsize * self.conv.stride_w * self.conv.stride_h
-        table_bytes = self.taps * self.mr * sizeof(void *)
-        self.block_tiles = max(1, min(<int>BLOCK_TILES, BLOCK_BYTES // (row_bytes * self.mr), TABLE_BYTES // table_bytes))
+        self.block_tiles = max(1, min(<int>BLOCK_TILES, BLOCK_BYTES // (row_bytes * self.mr)))
+        # A second block would read all filters again: a little more input than planned is better.
+        tiles = -(-shape.n * shape.oh * shape.ow // self.mr)
+        if tiles <= min(<ptrdiff_t>BLOCK_TILES, 2 * self.block_tiles):
+            self.block_tiles = max(1, tiles)
+        self.block_tiles = max(1, min(self.block_tiles, TABLE_BYTES // (self.taps * self.mr * <ptrdiff_t>sizeof(void *))))
+        self.readable = self.conv.group_k % self.kernels.vl == 0 and self.conv.k * self.conv.itemsize % PAGE != 0
         self.zeros = Buffer(self.depth * self.conv.itemsize)
         self.zeros.fill(0)
 
@@ -107,11 +120,23 @@ cdef class Implementation(Convolver):
         """Bytes of a block's tiles with their row pointers."""
         return self.block_tiles * (sizeof(Tile) + self.taps * self.mr * sizeof(void *))
 
+    cdef size_t pass_size(self) noexcept nogil:
+        """Bytes of a pass over a filter panel."""
+        return whole(min(self.pass_taps, self.taps) * self.depth * self.nr * self.conv.itemsize, CACHE_LINE)
+
     cdef size_t workspace_size(self, int threads) noexcept nogil:
-        return threads * self.table_size()
+        return threads * (self.table_size() + self.pass_size())
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         pack_panels(&self.conv, self.kernels.vl, self.nr, <const char *>filters, <char *>self.packed.data)
+        self.borrowed = NULL
+
+    cdef void borrow(self, const void *filters, int threads) noexcept nogil:
+        """Worth while where each part of a panel is needed once only: more blocks would pack it again and again."""
+        if self.conv.n * self.conv.oh * self.conv.ow <= self.block_tiles * self.mr:
+            self.borrowed = <const char *>filters
+        else:
+            self.pack(filters, threads)
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.pixel_parts(call.threads)
@@ -125,7 +150,8 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t column_first = share_begin(self.conv.groups * self.panels, part % columns, columns)
         cdef ptrdiff_t column_last = share_begin(self.conv.groups * self.panels, part % columns + 1, columns)
         cdef ptrdiff_t tiles = (last - first + self.mr - 1) // self.mr, block, count, column, group, tabled
-        cdef Tile *tile = <Tile *>(call.workspace + part * self.table_size())
+        cdef char *panel = call.workspace + part * (self.table_size() + self.pass_size())
+        cdef Tile *tile = <Tile *>(panel + self.pass_size())
         block = 0
         while block < tiles:
             count = min(self.block_tiles, tiles - block)
@@ -135,7 +161,7 @@ cdef class Implementation(Convolver):
                 if group != tabled:
                     self.fill_block(call.x + group * self.conv.group_c * self.conv.itemsize, first, last, tiles, block, count, tile)
                     tabled = group
-                self.multiply(call, column, tile, count)
+                self.multiply(call, column, tile, count, panel)
             block += count
 
     cdef void fill_block(self, const char *x, ptrdiff_t first, ptrdiff_t last, ptrdiff_t tiles, ptrdiff_t block, ptrdiff_t count,
@@ -151,19 +177,30 @@ cdef class Implementation(Convolver):
             table += self.taps * self.mr
             tile += 1
 
-    cdef void multiply(self, const Call *call, ptrdiff_t column, const Tile *tiles, ptrdiff_t count) noexcept nogil:
+    cdef void multiply(self, const Call *call, ptrdiff_t column, const Tile *tiles, ptrdiff_t count, char *memory) noexcept nogil:
         """One filter panel times the block's tiles, pass by pass."""
         cdef ptrdiff_t item = self.conv.itemsize
         cdef ptrdiff_t group = column // self.panels, offset = column % self.panels * self.nr
         cdef ptrdiff_t channel = group * self.conv.group_k + offset
         cdef ptrdiff_t ldb = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
         cdef int nr = <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset)
-        cdef const char *panel = <const char *>self.packed.data + (group * self.padded_k() + offset) * self.taps * self.depth * item
-        cdef ptrdiff_t begin = 0, first, last
+        cdef const char *panel                     # the pass, from its first tap on
+        cdef ptrdiff_t begin = 0, first, last, pass_bytes = self.pass_taps * self.depth * item
         cdef const Tile *tile
         cdef Epilogue plain = call.epilogue[0], epilogue
+        cdef bint packing = self.borrowed != NULL and (count > FEW_TILES or not self.readable)
         plain.lo, plain.hi = -INFINITY, INFINITY
+        if self.borrowed == NULL:
+            panel = <const char *>self.packed.data + (group * self.padded_k() + offset) * self.taps * self.depth * item
+        else:
+            panel = self.borrowed + channel * item
+            if not packing:
+                ldb = self.conv.k
         while begin < self.taps:
+            if packing:
+                panel = memory
+                pack_rows(self.borrowed + (begin * self.depth * self.conv.k + channel) * item, self.conv.k * item,
+                          min(self.pass_taps, self.taps - begin) * self.depth, nr * item, ldb * item, memory)
             for tile in tiles[:count]:
                 first, last = max(begin, tile.first), min(begin + self.pass_taps, tile.last)
                 if first >= last:
@@ -175,9 +212,10 @@ cdef class Implementation(Convolver):
                 elif epilogue.bias != NULL:
                     epilogue.bias = <const char *>epilogue.bias + channel * item
                 self.kernels.igemm(tile.mr, nr, last - first, self.depth, tile.table + first * tile.mr,
-                                   panel + first * self.depth * ldb * item, ldb,
+                                   panel + (first - begin) * self.depth * ldb * item, ldb,
                                    call.out + (tile.pixel * self.conv.k + channel) * item, self.conv.k, first > tile.first, &epilogue)
             begin += self.pass_taps
+            panel += pass_bytes * ldb
 
     cdef int pixel_parts(self, int threads) noexcept nogil:
         """Threads form a grid, pixel tiles x filter columns: its rows that make the largest share, then the traffic, smallest."""

@@ -42,6 +42,9 @@ cdef class LayoutChange(Convolver):
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         self.inner.pack(filters, threads)
 
+    cdef void borrow(self, const void *filters, int threads) noexcept nogil:
+        self.inner.borrow(filters, threads)
+
     cdef void run(self, const Call *call) noexcept nogil:
         cdef Call within = call[0]
         within.x = call.workspace

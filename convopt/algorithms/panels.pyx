@@ -33,16 +33,19 @@ def _loads(mr, nv):
 cdef void pack_panels(const Conv *conv, int vl, int nr, const char *filters, char *to) noexcept nogil:
     """HWIO filters as [group][panel][tap][channel][nr], the last panel as wide as whole vectors need, its padding zero."""
     cdef ptrdiff_t depth = conv.r * conv.s * conv.group_c, item = conv.itemsize, group, first, width, wide
-    cdef const char *source
     for group in range(conv.groups):
         first = 0
         while first < conv.group_k:
             width = min(<ptrdiff_t>nr, conv.group_k - first)
             wide = whole(width, vl)
-            source = filters + (group * conv.group_k + first) * item
-            for _row in range(depth):
-                memcpy(to, source, width * item)
-                memset(to + width * item, 0, (wide - width) * item)
-                to += wide * item
-                source += conv.k * item
+            pack_rows(filters + (group * conv.group_k + first) * item, conv.k * item, depth, width * item, wide * item, to)
+            to += depth * wide * item
             first += nr
+
+
+cdef void pack_rows(const char *source, ptrdiff_t step, ptrdiff_t rows, ptrdiff_t width, ptrdiff_t wide, char *to) noexcept nogil:
+    """Rows of `width` bytes, `step` apart, laid end to end as rows of `wide` bytes, the rest zero."""
+    cdef ptrdiff_t row
+    for row in range(rows):
+        memcpy(to + row * wide, source + row * step, width)
+        memset(to + row * wide + width, 0, wide - width)
