@@ -25,7 +25,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
