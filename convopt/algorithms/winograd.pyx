@@ -25,7 +25,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -102,18 +102,21 @@ def expected_error(shape, params):
 
 
 def work(shape, params, threads):
-    """Products, transforms of about four operations per element and pass, and the filters once per block."""
+    """Products, transforms of about four operations per element and pass, the filters once per block; blocks too large for
+    the second-level cache move twice as much."""
     form, tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
     table = kernels(shape.itemsize)
     padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
     frequencies = _frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     filters = shape.group_c * padded_k * _filters(form[0]) * _filters(form[1])
+    passes = 2 if params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"])) else 4
     return Work(
         gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
         gemm_efficiency=0.9 * _efficiency(shape, params["t"]),
         vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
-        moved_bytes=shape.itemsize * (tensors + 2.0 * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
+        moved_bytes=shape.itemsize
+        * (tensors + float(passes) * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
         parts=max(1, tiles // 4) * shape.groups,
     )
 
