@@ -98,7 +98,8 @@ def conv2d(
         data_format,
         dilations if dilations is None or type(dilations) is int else _text(dilations),
         bias is None, activation, algorithm, tune,
-        parallel.current(threads) if threads is None or (type(threads) is int and 0 < threads <= parallel.MAX_THREADS) else _thread_count(threads),
+        parallel.current(threads)
+        if threads is None or (type(threads) is int and 0 < threads <= parallel.MAX_THREADS) else _thread_count(threads),
         accuracy, max_workspace, deterministic,
     )  # fmt: skip
     try:
