@@ -321,7 +321,8 @@ def test_affinity_limits_the_default():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_small_problems_use_fewer_threads(algorithm):
-    shape = ConvShape(1, 6, 6, 4, 4, 3, 3, groups=4 if shape_for(algorithm) is DEPTHWISE else 1)
+    group_c = shape_for(algorithm).group_c
+    shape = ConvShape(1, 6, 6, 4, 4, 3, 3, groups=4 // group_c if group_c < 4 else 1)
     assert plan_of(algorithm, arrays(shape)[1], shape, threads=4).threads == 1
 
 
@@ -378,6 +379,7 @@ def test_a_process_pool_of_forked_workers():
 def test_an_interrupt_is_a_keyboard_interrupt():
     code = """
     import os, signal, threading, time, numpy as np, convopt
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     x, w = np.ones((4, 64, 64, 64), np.float32), np.ones((3, 3, 64, 64), np.float32)
     p = convopt.plan(x.shape, w, algorithm="direct", threads=2)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -387,7 +389,7 @@ def test_an_interrupt_is_a_keyboard_interrupt():
             p(x)
         print("never")
     except KeyboardInterrupt:
-        print("in time" if time.perf_counter() - started < 5 else "late")
+        print("in time" if time.perf_counter() - started < 1.3 else "late")
     """
     assert run_python(code) == ["in", "time"]
 
