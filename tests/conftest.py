@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -23,7 +24,9 @@ os.environ["CONVOPT_CACHE_DIR"] = tempfile.mkdtemp(prefix="convopt-tests-")
 os.environ["CONVOPT_SHARED_CACHE"] = ""
 atexit.register(shutil.rmtree, os.environ["CONVOPT_CACHE_DIR"], ignore_errors=True)
 
+import convopt  # noqa: E402
 from convopt.kernels import registry  # noqa: E402
+from convopt.tensorflow import Reference  # noqa: E402
 from convopt.tuning import cache, store  # noqa: E402
 
 # The same examples in every run; `isa` may stay as it is between the examples of one test.
@@ -54,3 +57,14 @@ def isa(request):
     registry.select(request.param)
     yield request.param
     registry.select(before)
+
+
+@pytest.fixture(scope="session")
+def tensorflow():
+    """tf.nn.conv2d in one process of its own, oneDNN off."""
+    with Reference() as running:
+        try:
+            running.conv2d(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)))
+        except convopt.UnsupportedError as error:
+            pytest.skip(str(error))
+        yield running

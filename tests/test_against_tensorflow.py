@@ -13,7 +13,6 @@ import pytest
 import convopt
 from convopt.algorithms import reference
 from convopt.shape import ConvShape
-from convopt.tensorflow import Reference
 
 SIZES = ((5, 4), (6, 9))
 KERNELS = ((1, 1), (2, 3), (3, 3), (4, 1), (5, 2))
@@ -40,17 +39,6 @@ def cases():
 
 CASES = list(cases())[::2]
 PARTS = 4
-
-
-@pytest.fixture(scope="module")
-def tensorflow():
-    """tf.nn.conv2d in one process of its own, oneDNN off."""
-    with Reference() as running:
-        try:
-            running.conv2d(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)))
-        except convopt.UnsupportedError as error:
-            pytest.skip(str(error))
-        yield running
 
 
 def test_the_grid_is_large_and_holds_every_kind():
