@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import sys
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -32,6 +33,8 @@ ACCURACIES = MappingProxyType({"strict": 1e-6, "ieee": 1e-5})
 DEFAULT_ACCURACY = 1e-5
 TUNE_LEVELS = ("auto", "cached", "estimate", "exhaustive", "measure")
 DEVICES = ("cpu", "gpu")
+
+_INTEGERS = re.compile(r"[][(), 0-9-]*").fullmatch
 
 _YES, _NO = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
 
@@ -88,15 +91,17 @@ def conv2d(
             from convopt import tensorflow
 
             return tensorflow.conv2d(input, filters, strides, padding, data_format, dilations, bias=bias, activation=activation, out=out)
-    x = input if type(input) is np.ndarray else array_of("input", input)
-    w = filters if type(filters) is np.ndarray else array_of("filters", filters)
+    x: Any = input
+    w: Any = filters
+    if type(x) is not np.ndarray or type(w) is not np.ndarray:
+        x, w = _arrays(x, w)
     # Numbers that compare equal may not mean the same (1.0 is no stride): anything but an int is keyed by what it looks like.
     key = (
         x.shape, x.dtype, w.shape, w.dtype,
-        strides if type(strides) is int else _text(strides),
-        padding if type(padding) is str else (_text(padding),),
+        strides if type(strides) is int else _mark(strides),
+        padding if type(padding) is str else (_mark(padding),),
         data_format,
-        dilations if dilations is None or type(dilations) is int else _text(dilations),
+        dilations if dilations is None or type(dilations) is int else _mark(dilations),
         bias is None, activation, algorithm, tune,
         parallel.current() if threads is None else _thread_count(threads),
         accuracy, max_workspace, deterministic,
@@ -139,9 +144,10 @@ def plan(
 
     Raises what ``conv2d`` raises.
     """
-    w = array_of("filters", filters)
-    if dtype is not None:
-        w = w.astype(_dtype(dtype), copy=False)
+    wanted = None if dtype is None else _dtype(dtype)
+    w = array_of("filters", filters, wanted)
+    if wanted is not None:
+        w = w.astype(wanted, copy=False)
     x = _Like(input_shape, w.dtype)
     request = _request(
         x, w, strides, padding, data_format, dilations, bias, activation, threads, accuracy, max_workspace, deterministic, constant=True
@@ -255,6 +261,19 @@ def _request(
         max_workspace=workspace_limit(max_workspace),
         deterministic=_flag("CONVOPT_DETERMINISTIC") if deterministic is None else _boolean("deterministic", deterministic),
     )
+
+
+def _arrays(x: Any, w: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Input and filters as arrays; a list beside an array takes its dtype."""
+    of_array = next((each.dtype.newbyteorder("=") for each in (x, w) if isinstance(each, np.ndarray)), None)
+    like = of_array if of_array is not None and of_array.name in DTYPES else None
+    return array_of("input", x, like), array_of("filters", w, like)
+
+
+def _mark(value: Any) -> str:
+    """A text that tells an argument of several numbers from every other: the quick road where all of them are Python's integers."""
+    text = repr(value)
+    return text.replace("[", "(").replace("]", ")") if _INTEGERS(text) else _text(value)
 
 
 def _text(value: Any) -> str:

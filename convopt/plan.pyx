@@ -50,6 +50,7 @@ cdef class ConvPlan:
     cdef int type_num, ndim
     cdef cnp.npy_intp in_dims[32]
     cdef cnp.npy_intp out_dims[32]
+    cdef cnp.npy_intp filter_dims[4]
     cdef size_t in_bytes, out_bytes
     cdef list idle
     cdef bint has_filters
@@ -71,6 +72,8 @@ cdef class ConvPlan:
         self.ndim = len(self.input_shape)
         if self.ndim > 32:
             raise ShapeError(f"input has rank {self.ndim}; at most 32 is supported")
+        for axis in range(4):
+            self.filter_dims[axis] = shape.filters_shape[axis]
         self.in_bytes = self.out_bytes = shape.itemsize
         for axis in range(self.ndim):
             self.in_dims[axis], self.out_dims[axis] = self.input_shape[axis], self.output_shape[axis]
@@ -100,14 +103,14 @@ cdef class ConvPlan:
         """
         cdef cnp.ndarray source, target
         cdef size_t a, b
-        if not self.fits(x, self.in_dims, cnp.NPY_ARRAY_CARRAY_RO):
+        if not self.fits(x, self.ndim, self.in_dims, cnp.NPY_ARRAY_CARRAY_RO):
             x = self.checked_input(x)
         source = x
         if out is None:
             target = cnp.PyArray_EMPTY(self.ndim, self.out_dims, self.type_num, 0)
             self.compute(source, target)
             return target
-        if self.fits(out, self.out_dims, cnp.NPY_ARRAY_CARRAY):
+        if self.fits(out, self.ndim, self.out_dims, cnp.NPY_ARRAY_CARRAY):
             target = out
             a, b = <size_t>cnp.PyArray_DATA(source), <size_t>cnp.PyArray_DATA(target)
             if a + self.in_bytes <= b or b + self.out_bytes <= a:
@@ -115,18 +118,18 @@ cdef class ConvPlan:
                 return out
         return self.call_through_copy(source, out)
 
-    cdef bint fits(self, array, const cnp.npy_intp *dims, int flags):
+    cdef bint fits(self, array, int ndim, const cnp.npy_intp *dims, int flags):
         """Whether kernels may use the object as it is: a C-contiguous, aligned, native array of these sizes."""
         cdef cnp.ndarray a
         cdef int axis
         if type(array) is not cnp.ndarray:
             return False
         a = array
-        if cnp.PyArray_TYPE(a) != self.type_num or cnp.PyArray_NDIM(a) != self.ndim or not cnp.PyArray_CHKFLAGS(a, flags):
+        if cnp.PyArray_TYPE(a) != self.type_num or cnp.PyArray_NDIM(a) != ndim or not cnp.PyArray_CHKFLAGS(a, flags):
             return False
         if not cnp.PyArray_ISNOTSWAPPED(a):
             return False
-        for axis in range(self.ndim):
+        for axis in range(ndim):
             if cnp.PyArray_DIM(a, axis) != dims[axis]:
                 return False
         return True
@@ -188,7 +191,7 @@ cdef class ConvPlan:
 
     def checked_input(self, x):
         """`x` as a contiguous, aligned, native array of the planned shape and dtype; copied where it is not one."""
-        array = array_of("input", x)
+        array = array_of("input", x, self.dtype)
         if array.dtype.itemsize != self.dtype.itemsize:
             raise DTypeError(f"input has dtype {array.dtype}; the plan was made for {self.dtype}")
         if array.shape != self.input_shape:
@@ -197,7 +200,7 @@ cdef class ConvPlan:
 
     def checked_filters(self, filters):
         """`filters` as a contiguous, aligned, native array of the planned shape and dtype."""
-        array = array_of("filters", filters)
+        array = array_of("filters", filters, self.dtype)
         if array.dtype.itemsize != self.dtype.itemsize:
             raise DTypeError(f"filters has dtype {array.dtype}; input has {self.dtype}: they must be the same")
         if array.shape != self.shape.filters_shape:
@@ -229,9 +232,11 @@ cdef class ConvPlan:
 
     def call_once(self, x, filters, bias, out):
         """A call with filters (and bias, where the plan was made with one) of its own; not from two threads at once."""
-        x = self.checked_input(x) if not self.fits(x, self.in_dims, cnp.NPY_ARRAY_CARRAY_RO) else x
-        filters = self.checked_filters(filters)
-        self.convolver.pack_filters(filters, thread_limit(self.wanted_threads), borrow=True)
+        if not self.fits(x, self.ndim, self.in_dims, cnp.NPY_ARRAY_CARRAY_RO):
+            x = self.checked_input(x)
+        if not self.fits(filters, 4, self.filter_dims, cnp.NPY_ARRAY_CARRAY_RO):
+            filters = self.checked_filters(filters)
+        self.convolver.take_filters(cnp.PyArray_DATA(<cnp.ndarray>filters), thread_limit(self.wanted_threads), True)
         if self.bias is not None:
             self.set_bias(bias)
         self.has_filters = True
@@ -281,8 +286,11 @@ def limits_of(activation):
         raise ShapeError(f"activation is {activation!r}; expected one of {known}") from None
 
 
-def array_of(name, value):
-    """`value` as a float32 or float64 array, in whatever memory layout it has."""
+def array_of(name, value, like=None):
+    """`value` as a float32 or float64 array, in whatever memory layout it has.
+
+    like: dtype of the array that it goes with, which lists and tuples of real numbers take: they have none of their own.
+    """
     if value is None or isinstance(value, (str, bytes, dict)):
         raise DTypeError(f"{name} is {value!r}; expected an array")
     if isinstance(value, np.ma.MaskedArray):
@@ -291,6 +299,8 @@ def array_of(name, value):
         array = np.asarray(value)
     except ValueError as error:
         raise ShapeError(f"{name} is not an array: {error}") from None
+    if like is not None and isinstance(value, (list, tuple)) and array.dtype.kind in "iuf":
+        array = array.astype(like)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise DTypeError(f"{name} has dtype {array.dtype}; expected float32 or float64")
     return array
@@ -298,7 +308,7 @@ def array_of(name, value):
 
 def checked_bias(bias, k, dtype):
     """`bias` as a contiguous native array of k values of the dtype."""
-    array = array_of("bias", bias)
+    array = array_of("bias", bias, dtype)
     if array.shape != (k,):
         raise ShapeError(f"bias has shape {array.shape}; one value for each of the {k} output channels is needed: ({k},)")
     if array.dtype.itemsize != dtype.itemsize:

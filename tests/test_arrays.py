@@ -107,6 +107,19 @@ def test_lists_are_float64_arrays():
     np.testing.assert_array_equal(y, expected(X.astype("f8"), W.astype("f8"), bias=[1, 2, 3, 4]))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+def test_lists_beside_an_array_take_its_dtype(dtype):
+    x, w, exact = X.astype(dtype), W.astype(dtype), expected(X, W, bias=[1, 2, 3, 4])
+    for a, b in ((x, lists(w)), (lists(x), w), (x, W.astype(int).tolist()), (tuple(lists(x)), w)):
+        y = convopt.conv2d(a, b, bias=[1, 2, 3, 4.0], algorithm="direct")
+        assert y.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(y, exact)
+    planned = convopt.plan(x.shape, lists(w), bias=[1, 2, 3, 4.0], dtype=x.dtype, algorithm="direct")
+    np.testing.assert_array_equal(planned(lists(x)), exact)
+    planned.update_filters((2 * w).tolist())
+    np.testing.assert_array_equal(planned(lists(x)), expected(X, 2 * W, bias=[1, 2, 3, 4]))
+
+
 def test_objects_with_an_array_inside():
     class Holder:
         def __array__(self, dtype=None, copy=None):

@@ -1,5 +1,6 @@
 """The command line, in this process (typer's runner) and as users start it."""
 
+import collections
 import json
 import os
 import signal
@@ -167,6 +168,12 @@ class TestCheck:
         assert result.exit_code == 1
         assert "mismatch" in result.stdout
         assert "error 0.5" in result.stdout
+
+
+def test_a_quick_check_draws_from_every_kind_alike():
+    kinds = collections.Counter(case.kind for case in check_module.grid(check_module.QUICK))
+    assert set(kinds) == {"ordinary", "1x1", "strided", "dilated", "grouped", "depthwise"}
+    assert max(kinds.values()) - min(kinds.values()) <= 1
 
 
 def test_check_compares_for_real():

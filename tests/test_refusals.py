@@ -45,7 +45,8 @@ BAD_ARGUMENTS = [
     ({"bias": integers(1, 4)}, ShapeError, ["bias", "(1, 4)", "(4,)"]),
     ({"bias": np.float32(1)}, ShapeError, ["bias", "()", "(4,)"]),
     ({"bias": integers(4).astype(np.float64)}, DTypeError, ["bias", "float64", "float32"]),
-    ({"bias": [1, 2, 3, 4]}, DTypeError, ["bias", "int", "float32"]),
+    ({"bias": np.arange(4)}, DTypeError, ["bias", "int", "float32"]),
+    ({"bias": [1j, 2, 3, 4]}, DTypeError, ["bias", "complex", "float32"]),
     ({"bias": "ones"}, DTypeError, ["bias", "ones"]),
     ({"activation": "gelu"}, ShapeError, ["activation", "gelu", "relu6"]),
     ({"activation": []}, ShapeError, ["activation", "[]", "relu6"]),
@@ -114,3 +115,11 @@ def test_equal_paddings_do_not_let_bad_values_in(good, bad):
     convopt.conv2d(X, W, padding=good, algorithm="direct")
     with pytest.raises((ShapeError, DTypeError), match="padding"):
         convopt.conv2d(X, W, padding=bad, algorithm="direct")
+
+
+@pytest.mark.parametrize("like", [(1.0, 1.0), [1, 1.0], np.array([1.0, 1.0]), (True, "1"), np.array([4607182418800017408] * 2).view("f8")])
+def test_what_looks_like_valid_strides_is_refused_even_after_them(like):
+    for valid in ((1, 1), [1, 1], np.array([1, 1])):
+        convopt.conv2d(X, W, valid, algorithm="direct")
+    with pytest.raises((ShapeError, DTypeError), match="strides"):
+        convopt.conv2d(X, W, like, algorithm="direct")

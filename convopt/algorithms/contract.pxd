@@ -31,6 +31,7 @@ cdef class Convolver:
     cdef size_t packed_size(self) noexcept nogil
     cdef size_t workspace_size(self, int threads) noexcept nogil
     cdef int allocate(self) except -1
+    cdef int take_filters(self, const void *filters, int threads, bint borrow) except -1
     cdef void pack(self, const void *filters, int threads) noexcept nogil
     cdef void borrow(self, const void *filters, int threads) noexcept nogil
     cdef void run(self, const Call *call) noexcept nogil

@@ -106,6 +106,16 @@ cdef class Convolver:
         for part in prange(parts, num_threads=parts, schedule="static", chunksize=1):
             self.share(call, phase, part, parts)
 
+    cdef int take_filters(self, const void *filters, int threads, bint borrow) except -1:
+        """What `pack_filters` does, for filters that are known to be contiguous and of the right shape and dtype."""
+        self.allocate()
+        with nogil:
+            if borrow:
+                self.borrow(filters, threads)
+            else:
+                self.pack(filters, threads)
+        return 0
+
     def packed_bytes(self):
         """Bytes of packed filters."""
         return self.packed_size()
@@ -123,13 +133,8 @@ cdef class Convolver:
         filters = np.ascontiguousarray(filters, dtype=self.shape.dtype)
         if filters.shape != self.shape.filters_shape:
             raise ValueError(f"filters has shape {filters.shape}; expected {self.shape.filters_shape}")
-        self.allocate()
         cdef size_t address = filters.ctypes.data
-        with nogil:
-            if borrow:
-                self.borrow(<const void *>address, threads)
-            else:
-                self.pack(<const void *>address, threads)
+        self.take_filters(<const void *>address, threads, borrow)
 
     def run_on(self, x, out, Buffer workspace not None, bias=None, double lo=-float("inf"), double hi=float("inf"), int threads=1):
         """`run` for tests: contiguous arrays of the shape's own layout and dtype, bias padded by a cache line."""

@@ -82,10 +82,14 @@ class Tally:
 
 
 def grid(count: int) -> list[Case]:
-    """`count` cases drawn evenly, always the same ones, from all combinations that mean something."""
+    """`count` cases, always the same ones, drawn from all combinations that mean something: of each kind alike, while there are any."""
     cases = list(_combinations())
     random.Random(2).shuffle(cases)
-    return cases[:count]
+    kinds: dict[str, list[Case]] = {}
+    for case in cases:
+        kinds.setdefault(case.kind, []).append(case)
+    in_turn = (case for turn in itertools.zip_longest(*kinds.values()) for case in turn if case is not None)
+    return list(itertools.islice(in_turn, count))
 
 
 def _combinations() -> Iterator[Case]:
