@@ -337,20 +337,26 @@ def test_the_time_limit_counts_clean_rounds(monkeypatch):
     assert len(contestants[0].disturbed) == 2
 
 
-def test_the_canary_notices_what_slows_it(monkeypatch):
+@pytest.mark.parametrize(
+    ("looks", "quiet"),
+    [
+        ([1.0, 1.0, 1.1, 2.0, 1.0], [True, True, True, False, True]),
+        # A core that is hot is slower than it ever was, all the time: what matters is whether it becomes slower still.
+        ([1.3, 1.3, 1.35, 1.3, 1.9, 1.3], [True, True, True, True, False, True]),
+        # What is so slow from the beginning to the end is not heat.
+        ([2.0, 2.0, 2.1, 2.0], [False] * 4),
+    ],
+)
+def test_the_canary_notices_what_slows_it(monkeypatch, looks, quiet):
     canary = measure.Canary(1)
     clock = Clock(monkeypatch)
-    seconds = [1e-4, 1e-4, 1.1e-4, 2e-4, 1e-4]
+    seconds = iter(look for look in looks for _ in range(1 + measure.CANARY_CALLS))  # the first call of a look is not timed
 
     def plan(x, out):
-        clock.now += seconds[0] / measure.CANARY_CALLS
+        clock.now += 1e-4 * next(seconds) / measure.CANARY_CALLS
 
     canary._plan, canary._usual = plan, {canary._place: 1e-4}
-    seen = []
-    while seconds:
-        seen.append(canary.is_quiet())
-        seconds.pop(0)
-    assert seen == [True, True, True, False, True]
+    assert [canary.is_quiet() for _ in looks] == quiet
 
 
 def test_canaries_run_on_every_instruction_set(isa, monkeypatch):

@@ -8,12 +8,13 @@ disturbs all alike; those far behind drop out; the race ends when the leaders ha
 end every result is checked once more.
 
 Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than
-it should, something else had the machine, and the round is thrown away; nor does it count towards the time limit. A machine
+it does otherwise, something else had the machine, and the round is thrown away; nor does it count towards the time limit. A machine
 that is never quiet is not waited for for ever: then all rounds count, and the records say that they are noisy.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import gc
 import math
@@ -53,8 +54,10 @@ WRONG = 100.0
 CHECKS = 0.05
 #: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
 CANARY_SHAPE, CANARY_CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
-#: A round is disturbed where the canary takes so many times its shortest time; which is forgotten by a hundredth per race.
-DISTURBED, FORGOTTEN = 1.2, 1.01
+#: A round is disturbed where the canary takes so many times its usual time in this race: the lower quartile of its looks there,
+#: for a core that has worked hard is slower than a rested one; but no more than HOT times its shortest time ever, which is
+#: forgotten by a hundredth per race: what slows the machine all the while must show as well.
+DISTURBED, HOT, FORGOTTEN = 1.2, 1.4, 1.01
 #: Disturbed rounds end a race once all rounds are so many times those that clean ones would have been, or take so long.
 PATIENCE = 2.0
 #: Why a candidate is rejected that wrote beside its output.
@@ -184,18 +187,23 @@ class Canary:
         self._plan = ConvPlan(CANARY_SHAPE, "direct", dict(default_of("direct", CANARY_SHAPE)[1].params), filters, threads=threads)
         self._place = registry.isa(), threads
         self._usual[self._place] = self._usual.get(self._place, math.inf) * FORGOTTEN
+        self._looks: list[float] = []
         for _ in range(SETTLED):
             self.is_quiet()
+        self._looks.clear()
 
     def is_quiet(self) -> bool:
         """Whether nothing disturbs the machine now."""
         plan, x, out = self._plan, self._x, self._out
+        plan(x, out=out)  # the contestants had the caches for themselves
         start = perf_counter()
         for _ in repeat(None, CANARY_CALLS):
             plan(x, out=out)
         seconds = perf_counter() - start
         usual = self._usual[self._place] = min(seconds, self._usual[self._place])
-        return seconds <= DISTURBED * usual
+        bisect.insort(self._looks, seconds)
+        here = self._looks[len(self._looks) // 4]
+        return seconds <= DISTURBED * max(usual, min(here, HOT * usual))
 
 
 def record_of(candidate: Candidate, **measured: object) -> Record:
