@@ -4,14 +4,18 @@ import argparse
 import json
 import os
 import random
+import re
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from convopt.bench.results import cpu_name
+from convopt.cli.info import gather
 from convopt.kernels import registry
 from convopt.shape import ConvShape
-from convopt.tuning import cache, candidates, machine, measure, measure_speeds, networks, planner
+from convopt.tuning import cache, machine, measure_speeds, networks, planner
 from convopt.tuning.candidates import Request
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -25,22 +29,31 @@ def arguments(description: str, random_layers: int = 200) -> argparse.ArgumentPa
     parser.add_argument("--layers", type=int, help="only so many, drawn from all")
     parser.add_argument("--threads", default="1,2", help="numbers of threads (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn (%(default)s)")
-    parser.add_argument("--save", action="store_true", help="write results/tuner/NAME.json")
+    parser.add_argument("--budget", type=float, help="seconds after which no further problem is begun; their order is random")
+    parser.add_argument("--save", action="store_true", help="write results/CPU/tuner/NAME.json")
     return parser
 
 
 def requests(options: argparse.Namespace) -> list[Request]:
-    """The problems asked for."""
+    """The problems asked for, in random order: whatever a budget leaves of them is a fair sample."""
     draw = random.Random(options.seed)
     shapes = [layer.shape for layer in networks.network(options.network)] if options.network else []
     shapes += [realistic(draw) for _ in range(options.random)]
-    if options.layers is not None and options.layers < len(shapes):
-        shapes = draw.sample(shapes, options.layers)
+    draw.shuffle(shapes)
     return [
         Request(shape, bias=False, activation=None, threads=int(count), constant_filters=True)
+        for shape in shapes[: options.layers]
         for count in options.threads.split(",")
-        for shape in shapes
     ]
+
+
+def within(budget: float | None, wanted: list[Request], share: float = 1.0) -> Iterator[Request]:
+    """These problems, until a share of the budget's seconds is spent."""
+    end = None if budget is None else time.monotonic() + share * budget
+    for request in wanted:
+        if end is not None and time.monotonic() > end:
+            return
+        yield request
 
 
 def realistic(draw: random.Random) -> ConvShape:
@@ -64,6 +77,7 @@ def fresh_cache() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory(prefix="convopt-figures-")
     os.environ["CONVOPT_CACHE_DIR"], os.environ["CONVOPT_SHARED_CACHE"] = folder.name, ""
     cache.load()
+    planner._measured_here.clear()
     cache.put(planner.SPEEDS_KEY, _constants())
     return folder
 
@@ -74,21 +88,12 @@ def _constants(known: list[object] = []) -> object:  # noqa: B006 - measured onc
     return known[0]
 
 
-def duel(request: Request, labels: list[str]) -> dict[str, float]:
-    """Seconds per call of candidates in one long race; those that fell far behind have at least the time they had."""
-    found = {each.label: each for each in candidates.candidates(request)}
-    wanted = [found[label] for label in dict.fromkeys(labels)]
-    if len(wanted) == 1:
-        return {wanted[0].label: 1.0}
-    records = measure.measure(request, wanted, limit=measure.THOROUGH.limit, rounds=measure.THOROUGH.rounds)
-    return {each.label: each.fastest for each in records if each.fastest is not None}
-
-
 def percentiles(values: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and largest."""
+    """Median, mean, 95th percentile and largest."""
     ordered = sorted(values)
     return {
         "median": statistics.median(ordered),
+        "mean": statistics.fmean(ordered),
         "p95": ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
         "largest": ordered[-1],
     }
@@ -98,9 +103,9 @@ def report(name: str, options: argparse.Namespace, figures: dict[str, object], r
     """Print the figures; keep them, with the rows they come from, where that was asked for."""
     print(f"\n{name} on {machine.fingerprint()}")
     for key, value in figures.items():
-        print(f"  {key:<44} {value:.4g}" if isinstance(value, float) else f"  {key:<44} {value}")
+        print(f"  {key:<52} {value:.4g}" if isinstance(value, float) else f"  {key:<52} {value}")
     if options.save:
-        file = RESULTS / "tuner" / f"{name}.json"
+        file = folder() / f"{name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "machine": machine.fingerprint(),
@@ -108,5 +113,11 @@ def report(name: str, options: argparse.Namespace, figures: dict[str, object], r
             "date": time.strftime("%Y-%m-%d"),
             "options": {key: value for key, value in vars(options).items() if key != "save"},
         }
-        file.write_text(json.dumps({**about, "figures": figures, "rows": rows}, indent=1) + "\n")
+        lines = ",\n".join(json.dumps(row) for row in rows)  # a row a line, so that diff tells runs apart
+        file.write_text(json.dumps({**about, "figures": figures}, indent=1)[:-2] + f',\n "rows": [\n{lines}\n]}}\n')
         print(f"  written to {file}")
+
+
+def folder() -> Path:
+    """Where this machine's figures of the tuner are kept, beside those of ``convopt bench``."""
+    return RESULTS / (re.sub(r"[^a-z0-9]+", "-", cpu_name(gather()).lower()).strip("-") or "cpu") / "tuner"

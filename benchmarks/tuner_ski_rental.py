@@ -1,17 +1,22 @@
 """Ski rental: total time of conv2d's automatic tuning over 1 to N calls, against the better of never and at once.
 
-Each layer is called N times with the default level, its total noted at 1, 2, 5, 10, 20, ... calls. Beside it, in the same
-process: the time of one call with the estimate's choice, the time of one with the measured choice, and what measuring costs.
+Each layer is called with the default level until it has been tuned, and some calls more, its total noted at 1, 2, 5, 10, 20,
+... calls; from there on one call is as good as another, and the total of the remaining ones follows from the median of the last.
+Beside it, in the same process: the time of one call with the estimate's choice, of one with the measured choice, what
+measuring costs, and what the first call of all costs, which prepares plans.
 """
 
 from time import perf_counter
 
 import numpy as np
-from tuner_common import arguments, fresh_cache, percentiles, report, requests
+from tuner_common import arguments, fresh_cache, percentiles, report, requests, within
 
 import convopt
 from convopt.configuration import configurations
 from convopt.tuning.candidates import Request
+
+#: Calls, and seconds of them, after which the time of one is known.
+KNOWN_CALLS, KNOWN_SECONDS = 300, 0.15
 
 
 def calls_until(limit: int) -> list[int]:
@@ -19,53 +24,67 @@ def calls_until(limit: int) -> list[int]:
     return [step * 10**power for power in range(7) for step in (1, 2, 5) if step * 10**power <= limit]
 
 
-def fastest_call(x: np.ndarray, w: np.ndarray, request: Request, level: str, seconds: float = 0.2) -> tuple[float, float]:
-    """(seconds of the first call, median of later ones)."""
-    shape, times = request.shape, []
-    while not times or (sum(times) < seconds and len(times) < 1000):
+class Calls:
+    """Calls of one layer, from nothing remembered."""
+
+    def __init__(self, request: Request, level: str) -> None:
+        draw = np.random.default_rng(1)
+        shape = request.shape
+        self.arguments = [draw.standard_normal(size, dtype=np.float32) for size in (shape.input_shape, shape.filters_shape)]
+        self.options = {
+            "strides": shape.strides, "padding": shape.pads, "dilations": shape.dilations, "threads": request.threads, "tune": level,
+        }  # fmt: skip
+        self.folder = fresh_cache()
+        configurations.clear()
+
+    def call(self) -> float:
+        """Seconds of one more call."""
         start = perf_counter()
-        convopt.conv2d(x, w, shape.strides, shape.pads, dilations=shape.dilations, threads=request.threads, tune=level)
-        times.append(perf_counter() - start)
-    return times[0], float(np.median(times[1:] or times))
+        convopt.conv2d(*self.arguments, **self.options)
+        return perf_counter() - start
+
+    def settled(self) -> float:
+        """Median seconds of a call as they are now."""
+        times: list[float] = []
+        while len(times) < KNOWN_CALLS and (sum(times) < KNOWN_SECONDS or len(times) < 3):
+            times.append(self.call())
+        return float(np.median(times))
+
+
+def totals_of(calls: Calls, most: int) -> dict[int, float]:
+    """Total seconds by number of calls: as they were until tuned, as they will be from then on."""
+    totals: dict[int, float] = {}
+    total, number = 0.0, 0
+    while number < most and not (number and _is_settled()):
+        total, number = total + calls.call(), number + 1
+        totals[number] = total
+    each = calls.settled() if number < most else 0.0
+    return {n: totals[n] if n <= number else total + (n - number) * each for n in calls_until(most)}
+
+
+def _is_settled() -> bool:
+    """Whether nothing is left to be measured."""
+    return all(each.allowance == float("inf") for each in configurations._table.values())
 
 
 def main() -> None:
     parser = arguments(__doc__, random_layers=0)
     parser.add_argument("--calls", type=int, default=10_000, help="the most calls of a layer (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="the most seconds of a layer (%(default)s)")
     options = parser.parse_args()
     rows = []
-    for request in requests(options):
-        shape = request.shape
-        draw = np.random.default_rng(1)
-        x, w = (draw.standard_normal(size, dtype=np.float32) for size in (shape.input_shape, shape.filters_shape))
-        folder = fresh_cache()
-        configurations.clear()
-        _, estimate = fastest_call(x, w, request, "estimate")
-        folder.cleanup()
-        folder = fresh_cache()
-        configurations.clear()
-        totals, total = {}, 0.0
-        for number in range(1, options.calls + 1):
-            start = perf_counter()
-            convopt.conv2d(x, w, shape.strides, shape.pads, dilations=shape.dilations, threads=request.threads)
-            total += perf_counter() - start
-            if number in calls_until(options.calls):
-                totals[number] = total
-            if total > options.seconds:
-                break
-        folder.cleanup()
-        folder = fresh_cache()
-        configurations.clear()
-        first, tuned = fastest_call(x, w, request, "measure")
-        folder.cleanup()
-        ratios = {n: spent / min(n * estimate, first + (n - 1) * tuned) for n, spent in totals.items()}
+    wanted = requests(options)
+    for request in within(options.budget, wanted):
+        never = Calls(request, "estimate")
+        unprepared, estimate = never.call(), never.settled()
+        at_once = Calls(request, "measure")
+        first, tuned = at_once.call(), at_once.settled()
+        totals = totals_of(Calls(request, "auto"), options.calls)
+        ratios = {n: spent / min(unprepared + (n - 1) * estimate, first + (n - 1) * tuned) for n, spent in totals.items()}
         rows.append({"problem": request.key(), "estimate": estimate, "tuned": tuned, "cost": first, "ratios": ratios})
-        print(f"{request.key():<75} worst {max(ratios.values()):5.2f} at {max(ratios, key=ratios.get)} calls")
-    # The first call of all prepares arrays and plans; from ten on it is the choice that counts.
-    worst = [max(ratio for n, ratio in row["ratios"].items() if n >= min(10, max(row["ratios"]))) for row in rows]
-    figures: dict[str, object] = {"problems": len(rows)}
-    figures |= {f"total over the better of both, from 10 calls: {key}": value for key, value in percentiles(worst).items()}
+        print(f"{request.key():<75} worst {max(ratios.values()):5.2f} at {max(ratios, key=ratios.get)} calls", flush=True)
+    figures: dict[str, object] = {"problems": len(rows), "of": len(wanted)}
+    worst = [max(row["ratios"].values()) for row in rows]
+    figures |= {f"worst total over the better of both: {key}": value for key, value in percentiles(worst).items()}
     figures["limit"] = "2.1"
     report("ski-rental", options, figures, rows)
 

@@ -19,6 +19,8 @@ SMALL = ("--network", "lenet5", "--random", "0", "--threads", "1")
         ("planted", (*SMALL, "--times", "5")),
         ("regret", (*SMALL, "--layers", "1")),
         ("flips", (*SMALL, "--layers", "1")),
+        ("flips", (*SMALL, "--layers", "1", "--load")),
+        ("resnet50", SMALL),
         ("ski_rental", (*SMALL, "--layers", "1", "--calls", "20")),
     ],
 )
@@ -27,7 +29,7 @@ def test_a_figure_is_printed_and_kept(script, options, tmp_path):
     code += f"tuner_common.RESULTS = pathlib.Path({str(tmp_path)!r}); tuner_{script}.main()"
     done = subprocess.run([sys.executable, "-c", code, *options, "--save"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (file,) = tmp_path.glob("tuner/*.json")
+    (file,) = tmp_path.glob("*/tuner/*.json")
     figures = json.loads(file.read_text())["figures"]
     for name, value in figures.items():
         if name.endswith("(0)"):
