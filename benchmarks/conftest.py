@@ -2,6 +2,7 @@
 
     pytest benchmarks/ --benchmark-save=before        # change something, build, and then
     pytest benchmarks/ --benchmark-compare --benchmark-compare-fail=min:10%
+    pytest benchmarks/test_growth.py -k kernel --threads 2
 
 How convopt fares against other engines is another question: `convopt bench` answers that one.
 """
@@ -27,7 +28,7 @@ def threads(request):
 def run(benchmark, threads):
     """Benchmarks a plan for a ConvShape; notes in extra_info what pytest-benchmark does not know of convolutions."""
 
-    def measure(shape, algorithm="auto", tune="measure"):
+    def measure(shape, algorithm="auto", tune="measure", threads=threads):
         x, filters = arguments(shape)
         options = {"dilations": shape.dilations, "algorithm": algorithm, "tune": tune, "threads": threads}
         plan = convopt.plan(x.shape, filters, shape.strides, shape.pads, **options)
@@ -35,11 +36,12 @@ def run(benchmark, threads):
         benchmark(plan, x, out=y)
         benchmark.extra_info |= {
             "choice": plan.algorithm + str(plan.params),
-            "gflops": round(shape.flops / benchmark.stats.stats.min / 1e9, 1),
             "workspace_bytes": plan.workspace_bytes,
             "packed_bytes": plan.packed_bytes,
             "im2col_bytes": shape.n * shape.oh * shape.ow * shape.depth * shape.groups * shape.itemsize,
         }
+        if benchmark.stats is not None:  # --benchmark-disable
+            benchmark.extra_info["gflops"] = round(shape.flops / benchmark.stats.stats.min / 1e9, 1)
         return plan
 
     return measure

@@ -1,5 +1,6 @@
 """Reports: complete, self-contained, readable, and the same figures everywhere."""
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 from html import unescape
@@ -13,7 +14,7 @@ pytest.importorskip("typer", reason="the command line's extras are not installed
 
 from test_bench import cli, planted_results  # noqa: F401
 
-from convopt.bench import report, results
+from convopt.bench import report, results, tables
 from convopt.bench.pictures import all_pictures
 from convopt.bench.theme import COLOURS
 
@@ -80,7 +81,8 @@ def test_the_page_is_well_formed(page):
 
 
 def test_every_picture_has_words(pictures, page):
-    assert [each.name for each in pictures] == ["layers-1", "layers-2", "engines", "map", "errors", "roofline", "scaling"]
+    names = ["layers-1", "layers-2", "engines", "networks", "map", "roofline", "growth", "scaling", "errors", "memory"]
+    assert [each.name for each in pictures] == names
     for picture in pictures:
         root = ElementTree.fromstring(picture.svg)
         title = next(iter(root))
@@ -124,13 +126,13 @@ def test_figures_are_the_same_everywhere(found, pictures, page, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(README)
     report.update_readme(readme, found, tmp_path / "pictures")
-    for headline in report.headlines(found):
+    for headline in tables.headlines(found):
         figure = f"{headline.geomean:.2f}x"
         assert figure in page
         assert figure in text
         assert figure in readme.read_text()
     for threads in found.threads:
-        for line in report.lines(found, threads):
+        for line in tables.lines(found, threads):
             assert f"{line.ratio:.2f}" in page
             assert f"| {line.layer} | {line.choice} |" in text
 
@@ -144,7 +146,7 @@ def test_tables_hold_every_engine_and_layer(found, page):
 
 
 def test_sums_serve_whole_networks(found, page):
-    sums = report.totals(found, 1)
+    sums = tables.totals(found, 1)
     assert sums[0]["engine"] == "convopt"
     assert {each["engine"] for each in sums} == {"convopt", "PyTorch NCHW", "PyTorch channels_last", "PyTorch prepacked"}
     rows = found.of("convopt", 1)
@@ -153,7 +155,7 @@ def test_sums_serve_whole_networks(found, page):
 
 
 def test_regret_is_the_guess_over_the_best(found, page):
-    for each in report.tuner(found):
+    for each in tables.tuner(found):
         assert (each["layers"], each["right"]) == (12, 0)
         assert each["geomean"] == each["worst"] == pytest.approx(1.3)
         assert each["seconds"] == pytest.approx(12 * 0.25)
@@ -161,23 +163,63 @@ def test_regret_is_the_guess_over_the_best(found, page):
 
 
 def test_memory_is_compared_with_im2col(found):
-    by_layer = {each["layer"]: each for each in report.memory(found, 1)}
+    by_layer = {each["layer"]: each for each in tables.memory(found, 1)}
     each = by_layer["resnet50_3x3_64@56"]
     assert each["im2col"] == 56 * 56 * 9 * 64 * 4
     assert each["filters"] == 9 * 64 * 64 * 4
     assert each["workspace"] == 4096
 
 
+def test_what_came_before_the_first_call_pays_off(found, page):
+    for each in tables.payback(found, 1):
+        assert each["packing"] == pytest.approx(0.2 * each["seconds"], rel=0.03)
+        # The peer that takes filters with each call takes half as long again.
+        assert each["packed_calls"] == 1
+        assert each["tuned_calls"] == math.ceil(0.25 / (0.3 * each["seconds"])) or each["tuned_calls"] > 10
+    assert "paid off after calls" in page
+
+
+def test_calls_read_as_people_say_them():
+    assert [report._calls(count) for count in (None, math.inf, 1, 950, 12345)] == ["", "never", "1", "950", "12,300"]
+
+
+def test_tuner_figures_are_shown_where_they_were_kept(tmp_path):
+    path = planted_results(tmp_path, threads=(1,))
+    (tmp_path / "tuner").mkdir()
+    (tmp_path / "tuner" / "ski_rental.json").write_text('{"date": "2026-01-01", "figures": {"regret <median>": 0.01234, "problems": 7}}')
+    (tmp_path / "tuner" / "broken.json").write_text("{")
+    read = results.read(path)
+    assert [each["name"] for each in tables.tuner_figures(read)] == ["ski rental"]
+    page = report.html(read, [])
+    assert "regret &lt;median&gt;" in page
+    assert "0.0123" in page
+    assert "- problems: 7" in report.markdown(read, [])
+
+
+def test_figures_of_the_tuner_are_no_runs(tmp_path):
+    folder = tmp_path / "results" / "cpu"
+    folder.mkdir(parents=True)
+    planted_results(folder, "2026-01-01-a", threads=(1,))
+    (folder / "tuner_regret.json").write_text('{"date": "2026-01-01", "figures": {}}')
+    found, skipped = results.latest(tmp_path / "results")
+    assert found.path.name == "2026-01-01-a.json"
+    assert skipped == []
+
+
 def test_markdown_tables_are_regular(found, pictures):
     rows = [line for line in report.markdown(found, pictures).splitlines() if line.startswith("|")]
-    assert len(rows) == 2 * (2 + 12)
-    assert len({row.count("|") for row in rows}) == 1
+    blocks = re.split(r"\n\n+", report.markdown(found, pictures))
+    found_tables = [block.strip().splitlines() for block in blocks if block.strip().startswith("|")]
+    assert sum(map(len, found_tables)) == len(rows), "a table has nothing but its rows"
+    assert [len(each) - 2 for each in found_tables] == [2, 12, 12, 4, 12, 4]
+    for each in found_tables:
+        assert len({row.count("|") for row in each}) == 1, each[0]
 
 
 def test_convopt_alone_is_a_report_too(tmp_path):
     alone = results.read(planted_results(tmp_path, peers=(), threads=(1,)))
     pictures = all_pictures(alone)
-    assert [each.name for each in pictures] == ["map", "errors", "roofline"]
+    assert [each.name for each in pictures] == ["networks", "map", "roofline", "growth", "errors", "memory"]
     page = report.html(alone, pictures)
     assert "No peers" in page
     assert Checker(page).open == []
@@ -198,7 +240,10 @@ def test_report_command(cli, tmp_path):  # noqa: F811
     assert text.startswith("# Title\n\nbefore\n\n")
     assert text.endswith(f"{report.END}\n\nafter\n")
     assert "old figures" not in text
-    assert "(2026-01-01-abc/layers-1.png)" in text
+    for name in ("layers-1.png", "layers-1-dark.png"):
+        assert f'"2026-01-01-abc/{name}"' in text
+        assert (folder / name).exists()
+    assert "| VGG-16 | 1 | 2 | 4, PyTorch NCHW | **2.00x** |" in text
     again = cli("report", path, "--readme", "README.md", "--json")
     assert again.exit_code == 0
     assert (tmp_path / "README.md").read_text() == text

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from convopt.bench.engines import ENGINES
 from convopt.bench.results import Results, ResultsError, Row, geomean
 
-#: A layer is slower when its time grew by more than this, and by more than so many times the noise of either run.
-THRESHOLD = 0.05
-NOISES = 2.0
+#: A layer is slower when its time grew by more than this, and by more than so many times the doubt of both runs together,
+#: and by more than so many times what the peers, which have not changed, vary by on this very layer.
+THRESHOLD = 0.06
+DOUBTS, VARIATIONS = 2.0, 2.0
 #: Of the drift of the machine, taken from the peers, which have not changed: so many timings of them at least.
 ENOUGH_PEERS = 5
 
@@ -54,16 +57,18 @@ def compare(old: Results, new: Results) -> Comparison:
         if one != other:
             raise ResultsError(f"{new.path}: {what} is {other}; in {old.path} it is {one}: times do not compare")
     changes, drifts = [], {}
-    # The noise of one layer comes from few rounds: a small one may be chance where the run's is large.
-    typical = max(run.about["noise"]["median"] for run in (old, new))
     for threads in sorted(set(old.threads) & set(new.threads)):
-        drifts[threads] = _drift(old, new, threads)
+        peers = _peers(old, new, threads)
+        drifts[threads] = _median([ratio for ratios in peers.values() for ratio in ratios])
         before, after = old.of("convopt", threads), new.of("convopt", threads)
+        # The doubt of one layer comes from few rounds: a small one may be chance where the run's is large.
+        typical = max(statistics.median(row.doubt for row in rows.values()) for rows in (before, after))
         for layer in before.keys() & after.keys():
             one, other = before[layer], after[layer]
             if one.shape == other.shape:
                 ratio = other.seconds / one.seconds / drifts[threads]
-                limit = 1 + max(THRESHOLD, NOISES * max(one.noise, other.noise, typical))
+                doubt = max(one.doubt, typical) + max(other.doubt, typical)
+                limit = 1 + max(THRESHOLD, DOUBTS * doubt, VARIATIONS * _variation(peers.get(layer, []), drifts[threads]))
                 changes.append(Change(layer, threads, one, other, ratio, limit))
     if not changes:
         raise ResultsError(f"{new.path}: has no layer in common with {old.path}")
@@ -72,16 +77,47 @@ def compare(old: Results, new: Results) -> Comparison:
     return Comparison(changes, geomeans, drifts)
 
 
-def _drift(old: Results, new: Results, threads: int) -> float:
-    """How much slower the machine was the second time, by what happened to engines of the same version; 1 if unknown."""
-    ratios = []
+def suspects(old: Results, times: Mapping[str, Mapping[str, float]], threads: int) -> set[str]:
+    """Layers on which convopt looks slower than in an earlier run, by {layer: {engine: seconds}}: worth another look."""
+    before = {name: old.of(name, threads) for name in old.engines}
+    drift = _median(
+        [
+            seconds / before[name][layer].seconds
+            for layer, engines in times.items()
+            for name, seconds in engines.items()
+            if name in before and layer in before[name] and not ENGINES[name].is_own
+        ]
+    )
+    return {
+        layer
+        for layer, engines in times.items()
+        if "convopt" in engines
+        and layer in before.get("convopt", {})
+        and engines["convopt"] > before["convopt"][layer].seconds * drift * (1 + THRESHOLD / 2)
+    }
+
+
+def _peers(old: Results, new: Results, threads: int) -> dict[str, list[float]]:
+    """By layer, new time over old of each engine of the same version."""
+    found: dict[str, list[float]] = {}
     for name in set(old.engines) & set(new.engines):
         engine = ENGINES[name]
         versions = [{package: run.about["versions"].get(package) for package in engine.packages} for run in (old, new)]
         if not engine.is_own and versions[0] == versions[1]:
             before, after = old.of(name, threads), new.of(name, threads)
-            ratios += [after[layer].seconds / before[layer].seconds for layer in before.keys() & after.keys()]
+            for layer in before.keys() & after.keys():
+                found.setdefault(layer, []).append(after[layer].seconds / before[layer].seconds)
+    return found
+
+
+def _median(ratios: list[float]) -> float:
+    """The machine's drift; 1 if unknown."""
     return statistics.median(ratios) if len(ratios) >= ENOUGH_PEERS else 1.0
+
+
+def _variation(ratios: list[float], drift: float) -> float:
+    """The typical departure from the drift, as a fraction; 0 if unknown."""
+    return math.sqrt(statistics.fmean(math.log(ratio / drift) ** 2 for ratio in ratios)) if ratios else 0.0
 
 
 def _cpu(run: Results) -> str:

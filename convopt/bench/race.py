@@ -1,53 +1,64 @@
 """Running engines against each other: one process each, one layer at a time, in interleaved rounds.
 
 While one engine is timed the others are stopped, so that no thread of theirs, spinning for work as thread pools do, takes
-part. A slow moment of the machine meets all engines alike, because each has its turn in every round.
+part. A slow moment of the machine meets all engines alike, because each has its turn in every round. Rounds go on, for the
+engines in front, until two of each agree; a canary, the same multiply-adds each time, says whether the machine was slow.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import random
-import select
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from convopt.bench.engines import ENGINES, Engine
+from convopt.bench.canary import Canary
+from convopt.bench.engines import ENGINES
+from convopt.bench.networks import Network
+from convopt.bench.process import Process
 from convopt.errors import ShapeError
 from convopt.shape import ConvShape
 from convopt.tuning.networks import Layer
 
-WORKER = Path(__file__).with_name("engines") / "worker.py"
 #: Largest accepted max|y - convopt's| / max|convopt's|: what two float32 algorithms of different order may differ by.
 AGREE = 1e-4
+#: The same after some fifty layers.
+AGREE_NETWORK = 1e-3
 #: An engine so many times slower than the fastest one is not asked a second time.
 HOPELESS = 10.0
-#: Seconds an engine may take to start, or to answer; JAX compiles some layers for long.
-PATIENCE = 120.0
+#: Two rounds agree within this; until they do, engines up to CLOSE times slower than the fastest have more turns.
+SETTLED, CLOSE = 0.01, 1.2
+#: The machine is slow, and no clock of it that wavers, while the canary is so many times later than at its best.
+SLOW = 1.15
 
 
-@dataclass
+@dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds per layer, and seconds per engine and round."""
+    """How long to measure: rounds per layer, and seconds per engine and round.
+
+    most: of rounds where they do not agree, so many times as many; 1: they are not asked to.
+    thorough: convopt chooses as by `convopt tune --effort thorough`, for choices that do not depend on one noisy moment.
+    """
 
     rounds: int = 5
     seconds: float = 0.04
+    most: int = 3
+    thorough: bool = False
 
 
 @dataclass
 class Timing:
-    """What one engine did on one layer: samples in seconds, round by round."""
+    """What one engine did on one layer, or on a whole network: samples in seconds, round by round.
+
+    canary: by round, how many times later than at its best the canary was.
+    """
 
     layer: str
     engine: str
@@ -56,111 +67,180 @@ class Timing:
     difference: float
     facts: dict[str, Any] = field(default_factory=dict)
     peak_rss: int | None = None
+    canary: list[float] = field(default_factory=list)
+
+    @property
+    def fastest(self) -> float:
+        """The fastest sample so far; infinite before the first round."""
+        return min((min(samples) for samples in self.rounds), default=math.inf)
+
+    @property
+    def settled(self) -> bool:
+        """Whether two rounds agree, of those in which the machine was not slow."""
+        good = sorted(min(samples) for samples, late in zip(self.rounds, self.canary, strict=True) if late <= SLOW)
+        return len(good) > 1 and good[1] <= good[0] * (1 + SETTLED)
 
 
 @dataclass
 class Outcome:
-    """All that racing left: timings, and why the others are missing, by (layer, engine, threads) or (engine, threads)."""
+    """All that racing left: timings, and why the others are missing, by (layer, engine, threads) or by engine.
+
+    footprints: bytes each engine's process takes before it computes anything.
+    """
 
     timings: list[Timing] = field(default_factory=list)
     not_timed: list[dict[str, Any]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    footprints: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Outcome) -> None:
+        """Everything of another outcome as well."""
+        self.timings += other.timings
+        self.not_timed += other.not_timed
+        self.missing |= other.missing
+        self.footprints |= other.footprints
 
 
-class Process:
-    """The worker process of one engine; stopped whenever nothing is asked of it."""
+Progress = Callable[[float, str], None]
+#: What workers are asked to prepare: the verb, its arguments, and how far results may differ.
+Question = tuple[str, dict[str, Any], float]
 
-    def __init__(self, engine: Engine, threads: int, python: str, folder: Path) -> None:
-        self.engine, self.threads, self.python, self.folder = engine, threads, python, folder
-        self.start()
 
-    def start(self) -> None:
-        """Start (again); ``missing`` says why that failed."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        interpreter = sys.executable if self.engine.is_own else self.python
-        command = [interpreter, str(WORKER), self.engine.name, self.engine.module, str(self.threads)]
-        self.log = (self.folder / f"{self.engine.name}.log").open("wb")
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=self.log, env=environment, cwd=self.folder, start_new_session=True
-        )
-        self.unread = b""
-        self.alive = True
-        answer = self._read()
-        self.missing: str | None = answer.get("missing") or answer.get("failed")
-        if self.missing:
-            self.end()
-        else:
-            self._signal(signal.SIGSTOP)
+class Session:
+    """The processes of engines with one number of threads, for as many races as one likes; a context manager.
 
-    def ask(self, question: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to a question; {"failed": why} where the engine ended or took too long."""
-        assert self.process.stdin is not None
+    python: the interpreter that has the peers installed. progress: called with (steps done now, what is being done).
+    """
+
+    def __init__(self, engines: Sequence[str], threads: int, python: str, progress: Progress) -> None:
+        check(engines)
+        self.threads, self.progress = threads, progress
+        self.canary = Canary(threads)
+        self.outcome = Outcome()
+        self.running: list[Process] = []
+        self.folder = Path(tempfile.mkdtemp(prefix="convopt-bench-"))
         try:
-            self._signal(signal.SIGCONT)
-            self.process.stdin.write(json.dumps({"ask": question, "arguments": arguments}).encode() + b"\n")
-            self.process.stdin.flush()
-            answer = self._read()
-        except OSError:
-            answer = self._lost()
-        if self.alive:
-            self._signal(signal.SIGSTOP)
-        return answer
+            # convopt comes first: its result is what the others are compared with.
+            for name in sorted(dict.fromkeys(("convopt", *engines)), key=lambda name: not ENGINES[name].is_own):
+                progress(1, f"starting {ENGINES[name].title}")
+                process = Process(ENGINES[name], threads, python, self.folder)
+                self.running.append(process)
+                if process.missing:
+                    self.outcome.missing[name] = process.missing
+                elif process.rss:
+                    self.outcome.footprints[name] = process.rss
+        except BaseException:
+            self.close()
+            raise
 
-    def end(self) -> None:
-        """Take the process down, whatever it is doing."""
-        self.alive = False
-        if self.process.poll() is None:
-            self._signal(signal.SIGKILL)
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.log):
-            if stream is not None:
-                stream.close()
+    def __enter__(self) -> Session:
+        return self
 
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        descriptor = self.process.stdout.fileno()
-        while b"\n" not in self.unread:
-            if not select.select([descriptor], [], [], PATIENCE)[0]:
-                self.end()
-                return {"failed": f"no answer within {PATIENCE:g} s"}
-            piece = os.read(descriptor, 1 << 16)
-            if not piece:
-                return self._lost()
-            self.unread += piece
-        line, _, self.unread = self.unread.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
-    def _lost(self) -> dict[str, Any]:
-        self.end()
-        status = self.process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return {"failed": f"the engine's process ended: {how}"}
+    def close(self) -> None:
+        """Take all processes down."""
+        for process in self.running:
+            process.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
+    def race(self, layers: Sequence[Layer], effort: Effort, engines: Iterable[str] | None = None, step: float = 1) -> Outcome:
+        """Race engines, all unless some are named, on layers. step: of progress, per engine and layer."""
+        outcome = Outcome()
+        for layer in layers:
+            write_arguments(layer.shape, self.folder)
+            question = ("prepare", {"folder": str(self.folder), "thorough": effort.thorough, **problem(layer.shape)}, AGREE)
+            self._race(layer.name, question, effort, engines, outcome, step)
+        return outcome
+
+    def forward(self, network: Network, effort: Effort, engines: Iterable[str] | None = None, step: float = 1) -> Outcome:
+        """Race engines on all convolutions of a network in a row, and what lies between them."""
+        outcome = Outcome()
+        network.write(self.folder)
+        question = ("forward", {"folder": str(self.folder), "steps": network.describe()}, AGREE_NETWORK)
+        self._race(network.name, question, effort, engines, outcome, step)
+        (self.folder / "network.npz").unlink()
+        return outcome
+
+    def _race(self, name: str, question: Question, effort: Effort, engines: Iterable[str] | None, outcome: Outcome, step: float) -> None:
+        wanted = None if engines is None else {"convopt", *engines}
+        asked = [process for process in self.running if wanted is None or process.engine.name in wanted]
+        (self.folder / "y.npy").unlink(missing_ok=True)
+        ready = []
+        for process in asked:
+            self.progress(step, f"{name} {process.engine.title}" if process.engine.name not in self.outcome.missing else name)
+            if process.engine.name not in self.outcome.missing:
+                timing = self._prepare(process, name, question, outcome)
+                if timing is not None:
+                    ready.append((process, timing))
+        failures = self._rounds(ready, effort, name, question)
+        outcome.timings += [timing for _, timing in ready if timing.engine not in failures]
+        outcome.not_timed += [{"layer": name, "engine": engine, "threads": self.threads, "failed": why} for engine, why in failures.items()]
+
+    def _prepare(self, process: Process, name: str, question: Question, outcome: Outcome) -> Timing | None:
+        engine = process.engine.name
+        ask, arguments, agree = question
+        if not process.alive:  # the layer before was too much for it
+            process.start()
+        if process.missing:
+            answer: dict[str, Any] = {"failed": process.missing}
+        else:
+            answer = process.ask(ask, write=engine == "convopt", **arguments)
+        if "difference" in answer and not answer["difference"] <= agree:
+            answer = {"failed": f"its result differs from convopt's by {answer['difference']:.1e} of the largest value"}
+        if "difference" not in answer:
+            outcome.not_timed.append({"layer": name, "engine": engine, "threads": self.threads, **answer})
+            return None
+        return Timing(name, engine, self.threads, [], answer["difference"], answer["facts"], answer["peak_rss"])
+
+    def _rounds(self, ready: list[tuple[Process, Timing]], effort: Effort, name: str, question: Question) -> dict[str, str]:
+        """Time all in turns; {engine: why} of those that failed."""
+        failures: dict[str, str] = {}
+        order = random.Random(name)
+        for number in range(effort.rounds * effort.most):
+            turns = [(process, timing) for process, timing in ready if timing.engine not in failures]
+            if number >= effort.rounds and all(timing.settled for _, timing in _front(turns)):
+                break
+            if number >= effort.rounds:
+                turns = _front(turns)
+            if number == effort.rounds // 2 > 0 and effort.most > 1:
+                # Where in memory arrays happen to lie makes a difference: those in front have another throw.
+                for process, _ in _front(turns):
+                    process.ask(question[0], write=process.engine.name == "convopt", **question[1])
+            order.shuffle(turns)
+            for process, timing in turns:
+                if timing.rounds and timing.fastest > HOPELESS * min(each.fastest for _, each in ready):
+                    continue
+                before = self.canary.lateness()
+                answer = process.ask("time", seconds=effort.seconds)
+                if "times" in answer:
+                    timing.rounds.append(answer["times"])
+                    timing.canary.append(max(before, self.canary.lateness()))
+                else:
+                    failures[timing.engine] = answer["failed"]
+        return failures
 
 
-Progress = Callable[[int, str], None]
+def _front(turns: list[tuple[Process, Timing]]) -> list[tuple[Process, Timing]]:
+    """convopt and the fastest peers."""
+    peers = [timing.fastest for process, timing in turns if not process.engine.is_own]
+    return [
+        (process, timing)
+        for process, timing in turns
+        if process.engine.name == "convopt" or (not process.engine.is_own and timing.fastest <= CLOSE * min(peers))
+    ]
 
 
 def race(
     layers: Sequence[Layer], engines: Sequence[str], threads: Sequence[int], effort: Effort, python: str, progress: Progress
 ) -> Outcome:
-    """Race engines (names, convopt's own among them) on layers, for each number of threads.
-
-    python: the interpreter that has the peers installed. progress: called with (steps done now, what is being done); there
-    are ``steps(...)`` of them.
-    """
-    check(engines)
+    """Race engines (names, convopt's own among them) on layers, for each number of threads; ``steps(...)`` of progress."""
     outcome = Outcome()
-    folder = Path(tempfile.mkdtemp(prefix="convopt-bench-"))
-    try:
-        for count in threads:
-            _race(layers, engines, count, effort, python, progress, outcome, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    for count in threads:
+        with Session(engines, count, python, progress) as session:
+            outcome.add(session.race(layers, effort))
+            outcome.add(session.outcome)
     return outcome
 
 
@@ -174,78 +254,6 @@ def check(engines: Iterable[str]) -> None:
     for name in engines:
         if name not in ENGINES:
             raise ShapeError(f"engine is {name!r}; known are {', '.join(ENGINES)}")
-
-
-def _race(
-    layers: Sequence[Layer],
-    engines: Sequence[str],
-    threads: int,
-    effort: Effort,
-    python: str,
-    progress: Progress,
-    outcome: Outcome,
-    folder: Path,
-) -> None:
-    # convopt comes first: its result is what the others are compared with.
-    ordered = sorted(dict.fromkeys(("convopt", *engines)), key=lambda name: not ENGINES[name].is_own)
-    running: list[Process] = []
-    try:
-        for name in ordered:
-            progress(1, f"starting {ENGINES[name].title}")
-            process = Process(ENGINES[name], threads, python, folder)
-            running.append(process)
-            if process.missing:
-                outcome.missing[name] = process.missing
-        present = [process for process in running if process.missing is None]
-        for layer in layers:
-            progress(len(running) - len(present), layer.name)
-            _race_layer(layer, present, effort, outcome, folder, progress)
-    finally:
-        for process in running:
-            process.end()
-
-
-def _race_layer(layer: Layer, present: Sequence[Process], effort: Effort, outcome: Outcome, folder: Path, progress: Progress) -> None:
-    shape = layer.shape
-    write_arguments(shape, folder)
-    (folder / "y.npy").unlink(missing_ok=True)
-    ready: list[tuple[Process, Timing]] = []
-    for process in present:
-        name = process.engine.name
-        progress(1, f"{layer.name} {process.engine.title}")
-        if not process.alive:  # the layer before was too much for it
-            process.start()
-        if process.missing:
-            answer: dict[str, Any] = {"failed": process.missing}
-        else:
-            answer = process.ask("prepare", folder=str(folder), write=name == "convopt", **problem(shape))
-        if "difference" in answer and not answer["difference"] <= AGREE:
-            answer = {"failed": f"its result differs from convopt's by {answer['difference']:.1e} of the largest value"}
-        if "difference" not in answer:
-            outcome.not_timed.append({"layer": layer.name, "engine": name, "threads": process.threads, **answer})
-            continue
-        timing = Timing(layer.name, name, process.threads, [], answer["difference"], answer["facts"], answer["peak_rss"])
-        ready.append((process, timing))
-    failures: dict[str, str] = {}
-    order = random.Random(layer.name)
-    for _ in range(effort.rounds):
-        order.shuffle(ready)
-        for process, timing in ready:
-            if timing.engine in failures or (timing.rounds and _fastest(timing) > HOPELESS * min(_fastest(each) for _, each in ready)):
-                continue
-            answer = process.ask("time", seconds=effort.seconds)
-            if "times" in answer:
-                timing.rounds.append(answer["times"])
-            else:
-                failures[timing.engine] = answer["failed"]
-    outcome.timings += [timing for _, timing in ready if timing.engine not in failures]
-    for name, why in failures.items():
-        outcome.not_timed.append({"layer": layer.name, "engine": name, "threads": ready[0][0].threads, "failed": why})
-
-
-def _fastest(timing: Timing) -> float:
-    """The fastest sample so far; infinite before the first round."""
-    return min((min(samples) for samples in timing.rounds), default=math.inf)
 
 
 def problem(shape: ConvShape) -> dict[str, Any]:

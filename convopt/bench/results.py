@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convopt.bench.engines import ENGINES
-from convopt.bench.race import Outcome, Timing
+from convopt.bench.race import SLOW, Outcome, Timing
 from convopt.errors import ConvoptError, ShapeError
 from convopt.shape import ConvShape
 from convopt.tuning.networks import Layer
@@ -59,6 +59,17 @@ class Row:
     def gflops(self) -> float:
         """Operations of the direct algorithm per nanosecond."""
         return self.shape.flops / self.seconds / 1e9
+
+    @property
+    def doubt(self) -> float:
+        """How much faster the machine may be at this than it was seen to be, as a fraction.
+
+        The fastest round is believed as far as the second fastest agrees with it; not, where the machine was slow in each.
+        """
+        rounds = sorted(self.facts.get("rounds", []))
+        agreement = rounds[1] / rounds[0] - 1 if len(rounds) > 1 else self.noise
+        late = min(self.facts.get("canary") or [1.0])
+        return float(max(agreement, late - 1 if late > SLOW else 0))
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,8 @@ def latest(folder: Path = FOLDER) -> tuple[Results | None, list[str]]:
     """(the newest readable results below a folder, why others were skipped)."""
     found, skipped = [], []
     for path in sorted(folder.glob("*/*.json")):
+        if path.name.startswith("tuner"):  # figures of the tuner, no runs
+            continue
         try:
             found.append(read(path))
         except ResultsError as error:
@@ -219,6 +232,8 @@ def _benchmark(timing: Timing, layer: Layer) -> dict[str, Any]:
             "flops": layer.shape.flops,
             "difference": timing.difference,
             "noise": _round(statistics.median(fastest_of_rounds if len(timing.rounds) > 1 else samples) / samples[0] - 1),
+            "rounds": [_round(seconds) for seconds in fastest_of_rounds],
+            "canary": [round(late, 3) for late in timing.canary],
             "peak_rss": timing.peak_rss,
             **timing.facts,
         },

@@ -1,7 +1,7 @@
 """How the figures look: colours by role, and SVG that takes them from the page's style sheet.
 
 Each figure is drawn once per palette: for SVG its colours are names that the style sheet fills in, so that one picture serves
-light and dark pages; for PNG they are those of a light page.
+light and dark pages; for PNG they are those of a light page, or of a dark one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ COLOURS = {
     "faint": ("#5b6470", "#9aa5b3"),
     "grid": ("#d5dae0", "#39424d"),
     "page": ("#ffffff", "#14181d"),
+    "own": ("#0a5c9e", "#6cbcf5"),
     "direct": ("#0b6fb8", "#5cb3f0"),
     "im2col": ("#86690a", "#d9b53c"),
     "winograd": ("#b3400f", "#ff8f5c"),
@@ -43,6 +44,7 @@ class Palette:
 #: Not colours anybody would choose: they are looked for in the SVG, and replaced.
 NAMED = Palette({role: f"#0{index:02x}0{index:02x}" for index, role in enumerate(COLOURS, 1)})
 LIGHT = Palette({role: light for role, (light, _) in COLOURS.items()})
+DARK = Palette({role: dark for role, (_, dark) in COLOURS.items()})
 
 
 def style(palette: Palette) -> Any:

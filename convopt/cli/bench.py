@@ -7,20 +7,22 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
 from convopt.bench import compare as comparing
-from convopt.bench import limits, race, results
-from convopt.bench import sweep as sweeping
+from convopt.bench import race, results, run
 from convopt.bench.compare import Comparison
 from convopt.bench.engines import ENGINES, PEERS
+from convopt.bench.networks import NETWORKS
 from convopt.bench.results import Results
+from convopt.bench.studies import STUDIES
+from convopt.bench.whole import networks_of
 from convopt.cli import info
-from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
+from convopt.cli.terminal import JsonOption, console, duration, long_progress, new_table, print_json, stderr
 from convopt.cli.tune import layers_of, thread_counts
 from convopt.errors import ShapeError
 from convopt.tuning.networks import Layer
@@ -35,22 +37,30 @@ QUICK = (
     "alexnet_5x5_96_256@27",
     "image_31x31_1@512",
 )
-EFFORT = race.Effort()
+EFFORT = race.Effort(thorough=True)
 QUICK_EFFORT = race.Effort(rounds=3, seconds=0.02)
+QUICK_NETWORKS = ("lenet5", "mobilenetv2")
+QUICK_STUDIES = ("networks",)
 
 
 def bench(
     file: Annotated[Path | None, typer.Argument(help="A list of layers, as `convopt tune` takes it. Default: the public list.")] = None,
     network: Annotated[str | None, typer.Option(help="Layers that come with convopt instead, such as resnet50.")] = None,
     layers: Annotated[str | None, typer.Option(help="Only layers whose names contain one of these words, as in vgg16,dw3x3.")] = None,
-    engines: Annotated[str | None, typer.Option(help=f"Only these peers. Known: {', '.join(PEERS)}.")] = None,
+    engines: Annotated[str | None, typer.Option(help=f"Only these peers, or none. Known: {', '.join(PEERS)}.")] = None,
     threads: Annotated[str | None, typer.Option(help="Numbers of threads. Default: 1 and all usable cores.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few layers, one number of threads: three minutes at most.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help=f"Interleaved rounds. Default: {EFFORT.rounds}.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.0, help=f"Per engine, layer and round. Default: {EFFORT.seconds}.")] = None,
     python: Annotated[str | None, typer.Option(help="Interpreter that has the other engines. Default: this one.")] = None,
     remembered: Annotated[bool, typer.Option("--remembered", help="Use choices tuned earlier instead of tuning afresh.")] = False,
-    sweep: Annotated[bool | None, typer.Option(help="Also map which algorithm wins where. Default: unless --quick.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help=f"What to measure besides layers: {', '.join(STUDIES)}, or none. Default: all of them on the public list."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OLD", help="Compare with an earlier run; what looks slower is measured again first.")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="Race nothing; say what became slower. Exit status 1 if something did.", metavar="OLD NEW"),
@@ -66,7 +76,10 @@ def bench(
     names = wanted_engines(engines)
     counts = thread_counts(threads) if threads else sorted({1} if quick else {1, parallel.usable_cores()})
     effort = QUICK_EFFORT if quick else EFFORT
-    effort = race.Effort(rounds or effort.rounds, effort.seconds if seconds is None else seconds)
+    effort = replace(effort, rounds=rounds or effort.rounds, seconds=effort.seconds if seconds is None else seconds)
+    standard = file is None and network is None and layers is None
+    studied = run.wanted_studies(study, (QUICK_STUDIES if quick else tuple(STUDIES)) if standard else ())
+    earlier = None if against is None else results.read(against)
     if not remembered:
         # Choices of another day, or of a busy hour, are none of this comparison's business.
         folder = tempfile.mkdtemp(prefix="convopt-bench-cache-")
@@ -74,33 +87,34 @@ def bench(
         os.environ["CONVOPT_CACHE_DIR"] = folder
     interpreter = python or sys.executable
     facts = info.gather()
-    mapped = not quick if sweep is None else sweep
-    with progress("Racing") as bar:
-        # A cell of the map takes about as long as an engine on a layer.
-        steps = race.steps(chosen, names, counts) + len(counts) + mapped * len(sweeping.cells())
-        task = bar.add_task("", total=steps, doing="")
-
-        def advance(count: int, doing: str) -> None:
-            bar.update(task, advance=count, doing=doing)
-
-        def step(doing: str) -> None:
-            advance(1, doing)
-
-        extra: dict[str, Any] = {"limits": limits.measure(counts, step)}
-        outcome = race.race(chosen, names, counts, effort, interpreter, advance)
-        if mapped:
-            extra["sweep"] = sweeping.measure(min(counts), step)
+    plan = run.Plan(
+        chosen,
+        names,
+        counts,
+        effort,
+        interpreter,
+        networks=() if "networks" not in studied else QUICK_NETWORKS if quick else tuple(NETWORKS),
+        sums="networks" in studied and not quick,
+        growth="growth" in studied,
+        map="map" in studied,
+        against=earlier,
+    )
+    with long_progress("Racing", plan.steps()) as advance:
+        outcome, extra = run.measure(plan, advance)
     for name, reason in outcome.missing.items():
         stderr.print(f"[yellow]skipped[/] {ENGINES[name].title}: {escape(reason)}", soft_wrap=True)
     settings = {"rounds": effort.rounds, "seconds": effort.seconds, "remembered": remembered, "quick": quick}
     versions = results.versions_of(names, interpreter)
     value = results.document(outcome, chosen, title, facts, versions, settings, **extra)
     path = results.save(value, to=output)
-    if as_json:
-        print_json({"file": str(path), **value["convopt"], "benchmarks": value["benchmarks"]})
-    else:
-        show(results.read(path))
+    new = results.read(path)
+    if not as_json:
+        show(new)
         console.print(f"Written to [bold]{escape(str(path))}[/]; [bold]convopt report[/] makes a page of it.", soft_wrap=True)
+    elif earlier is None:
+        print_json({"file": str(path), **value["convopt"], "benchmarks": value["benchmarks"]})
+    if earlier is not None:
+        show_comparison(comparing.compare(earlier, new), as_json)
 
 
 def wanted_layers(file: Path | None, network: str | None, words: str | None, quick: bool) -> tuple[list[Layer], str]:
@@ -130,7 +144,7 @@ def wanted_engines(text: str | None) -> list[str]:
     """convopt, and the peers named, or all. Raises ShapeError for a name that is no engine's."""
     if text is None:
         return list(ENGINES)
-    names = [name for name in text.split(",") if name]
+    names = [name for name in text.split(",") if name and name != "none"]
     race.check(names)
     return list(dict.fromkeys(("convopt", *names)))
 
@@ -162,8 +176,21 @@ def show(found: Results) -> None:
                 f"[bold]{results.geomean(ratios):.2f}x[/] the best peer's speed (geometric mean of {len(ratios)} layers); "
                 f"worst {min(ratios):.2f}x, best {max(ratios):.2f}x"
             )
+    _show_networks(found)
     noise = found.about["noise"]
     console.print(f"Noise: grade [bold]{noise['grade']}[/] ({100 * noise['median']:.1f} %)")
+
+
+def _show_networks(found: Results) -> None:
+    rows = networks_of(found)
+    if rows:
+        table = new_table("Whole networks: all convolutions in a row")
+        for name in ("network", "threads", "convopt", "best peer", "its time", "ratio"):
+            table.add_column(name, justify="left" if name in ("network", "best peer") else "right", no_wrap=True)
+        for each in rows:
+            theirs = ("-", "-", "-") if each.peer is None else (ENGINES[each.peer].title, duration(each.peer_seconds), _ratio(each.ratio))
+            table.add_row(each.title, str(each.threads), duration(each.seconds), *theirs)
+        console.print(table)
 
 
 def show_comparison(found: Comparison, as_json: bool) -> None:

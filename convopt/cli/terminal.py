@@ -1,10 +1,12 @@
 """What every verb needs of the terminal: where text goes, how errors look, how numbers read."""
 
+import contextlib
 import functools
 import importlib
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -23,6 +25,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 #: Columns where the output goes to a file or a pipe, and COLUMNS does not say.
 _WIDTH = 120
+#: Seconds between lines of progress that no terminal shows.
+_SAY_EVERY = 20.0
 
 
 def _console(**options: Any) -> Console:
@@ -103,3 +107,28 @@ def byte_count(count: int) -> str:
             break
         size /= 1024
     return f"{size:.4g} {unit}"
+
+
+@contextlib.contextmanager
+def long_progress(description: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar for minutes of work; where no terminal shows it, a line now and then with the time that is left.
+
+    Gives a function to call with (steps done now, what is being done).
+    """
+    if stderr.is_terminal:
+        with progress(description) as bar:
+            task = bar.add_task("", total=total, doing="")
+            yield lambda count, doing: bar.update(task, advance=count, doing=doing)
+        return
+    started = said = time.monotonic()
+    done = 0.0
+
+    def advance(count: float, doing: str) -> None:
+        nonlocal said, done
+        done += count
+        now = time.monotonic()
+        if now - said >= _SAY_EVERY and 0 < done < total:
+            said, left = now, (now - started) * (total / done - 1)
+            stderr.print(f"{description}: {100 * done / total:.0f} %, {left / 60:.1f} min left ({escape(doing)})", soft_wrap=True)
+
+    yield advance

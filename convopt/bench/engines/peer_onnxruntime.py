@@ -24,12 +24,45 @@ def prepare(engine: str, threads: int, problem: Any) -> Any:
         pads=[top, left, bottom, right],
         group=problem.groups,
     )
+    return _session([node], x, [numpy_helper.from_array(w, "w")], threads)
+
+
+def forward(engine: str, threads: int, network: Any) -> Any:
+    """(call, to_numpy, facts) of a whole network as one model, which the runtime fuses as it likes."""
+    nodes = []
+    arrays = [numpy_helper.from_array(np.float32(limit), f"limit{limit}") for limit in (0, 6)]
+
+    def convolve(step: Any, x: str, plus: str | None) -> str:
+        names = [f"w{step.number}", f"b{step.number}"]
+        arrays.extend(map(numpy_helper.from_array, (step.w_oihw, step.b), names))
+        geometry = {"strides": step.strides, "dilations": step.dilations, "pads": [*step.padding, *step.padding], "group": step.groups}
+        last = f"conv{step.number}"
+        nodes.append(helper.make_node("Conv", [x, *names], [last], **geometry))
+        if plus is not None:
+            last = add("Add", [last, plus], f"sum{step.number}")
+        if step.activation == "relu6":
+            return add("Clip", [last, "limit0", "limit6"], f"value{step.number}")
+        return add("Relu" if step.activation else "Identity", [last], f"value{step.number}")
+
+    def add(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def pool(step: Any, x: str) -> str:
+        sizes = {"kernel_shape": [step.window] * 2, "strides": [step.stride] * 2, "pads": [step.pad] * 4}
+        return add("MaxPool", [x], f"value{step.number}", **sizes)
+
+    add("Identity", [network.walk("x", convolve, pool)], "y")
+    return _session(nodes, network.x_nchw, arrays, threads)
+
+
+def _session(nodes: list[Any], x: Any, arrays: list[Any], threads: int) -> Any:
     graph = helper.make_graph(
-        [node],
+        nodes,
         "layer",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(w, "w")],
+        arrays,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8  # so that older versions read it as well

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as functional
+from problem import NotServedError  # type: ignore[import-not-found]
 
 
 def start(engine: str, threads: int) -> None:
@@ -36,3 +37,42 @@ def prepare(engine: str, threads: int, problem: Any) -> Any:
 
 def _nhwc(y: Any) -> Any:
     return y.permute(0, 2, 3, 1).numpy()
+
+
+def forward(engine: str, threads: int, network: Any) -> Any:
+    """(call, to_numpy, facts) of a whole network; prepacked: with activations and additions fused, as torch.compile does it."""
+    if engine == "torch_blocked":
+        raise NotServedError("not a way in which whole networks are run")
+    layout = torch.contiguous_format if engine == "torch_nchw" else torch.channels_last
+    x = torch.from_numpy(network.x_nchw).contiguous(memory_format=layout)
+    weights: dict[int, Any] = {}
+
+    def convolve(step: Any, x: Any, plus: Any) -> Any:
+        geometry = list(step.strides), list(step.padding), list(step.dilations), step.groups
+        if engine == "torch_prepacked":
+            return _fused(step, x, plus, weights, geometry)
+        if step.number not in weights:
+            w = torch.from_numpy(step.w_oihw).contiguous(memory_format=layout)
+            weights[step.number] = w, torch.from_numpy(step.b)
+        y = functional.conv2d(x, *weights[step.number], *geometry)
+        if plus is not None:
+            y.add_(plus)
+        return y.clamp_(0, 6) if step.activation == "relu6" else y.relu_() if step.activation else y
+
+    def pool(step: Any, x: Any) -> Any:
+        return functional.max_pool2d(x, step.window, step.stride, step.pad)
+
+    return lambda: network.walk(x, convolve, pool), _nhwc, {}
+
+
+def _fused(step: Any, x: Any, plus: Any, weights: dict[int, Any], geometry: Any) -> Any:
+    strides, pads, dilations, groups = geometry
+    if step.number not in weights:
+        w = torch.from_numpy(step.w_oihw).to_mkldnn()
+        packed = torch._C._nn.mkldnn_reorder_conv2d_weight(w, pads, strides, dilations, groups, list(x.shape))
+        weights[step.number] = packed, torch.from_numpy(step.b)
+    operation, arguments = torch.ops.mkldnn._convolution_pointwise, (pads, strides, dilations, groups)
+    if plus is not None:
+        return operation.binary(x, plus, *weights[step.number], *arguments, "add", 1.0, step.activation, [], None)
+    name, limits = {None: ("none", []), "relu": ("relu", []), "relu6": ("hardtanh", [0.0, 6.0])}[step.activation]
+    return operation(x, *weights[step.number], *arguments, name, limits, "")

@@ -16,7 +16,7 @@ class Problem:
     """One convolution with its arrays: x (N, H, W, C) and w (R, S, C/groups, K), float32.
 
     strides, dilations: (height, width). pads: ((top, bottom), (left, right)). padding: the rule they follow, "SAME" or
-    "VALID", None where they follow neither.
+    "VALID", None where they follow neither. thorough: engines that measure before they choose should do so with care.
     """
 
     x: NDArray[Any]
@@ -26,6 +26,7 @@ class Problem:
     pads: tuple[tuple[int, int], tuple[int, int]]
     padding: str | None
     groups: int
+    thorough: bool = False
 
     @property
     def symmetric(self) -> bool:
