@@ -9,6 +9,8 @@ import numpy as np
 from problem import NotServedError  # type: ignore[import-not-found]
 
 _MAGIC = 7767517
+#: As numbered parameters of a convolution; a number below -23300 begins an array.
+_ACTIVATIONS: dict[str | None, dict[int, Any]] = {None: {}, "relu": {9: 1}, "relu6": {9: 3, -23310: "2,0.0,6.0"}}
 
 
 def start(engine: str, threads: int) -> None:
@@ -49,7 +51,7 @@ def forward(engine: str, threads: int, network: Any) -> Any:
         numbers = _convolution_numbers(step, step.w.shape, step.pads) | {5: 1}
         name = f"v{step.number + 1}"
         if plus is None:
-            numbers |= {None: {}, "relu": {9: 1}, "relu6": {9: 3, -23310: "2,0.0,6.0"}}[step.activation]
+            numbers |= _ACTIVATIONS[step.activation]
         inner = name if plus is None else f"{name}_inner"
         lines.append(_line(_kind(step.groups), f"conv{step.number}", [source(x)], [inner], numbers))
         arrays.append(step.w_oihw)

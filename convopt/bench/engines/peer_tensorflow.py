@@ -35,7 +35,8 @@ def forward(engine: str, threads: int, network: Any) -> Any:
 
     def convolve(step: Any, x: Any, plus: Any) -> Any:
         strides, padding = [1, *step.strides, 1], [[0, 0], *map(list, step.pads), [0, 0]]
-        convolution, w, rule = tf.nn.conv2d, step.w, padding
+        convolution, w = tf.nn.conv2d, step.w
+        rule: Any = padding
         if step.is_depthwise:  # pads of any size end its process
             convolution, w, rule = tf.nn.depthwise_conv2d, np.ascontiguousarray(w.transpose(0, 1, 3, 2)), "SAME"
             if max(step.strides) > 1:

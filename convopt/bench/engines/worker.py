@@ -44,7 +44,7 @@ class Worker:
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The answer to one question; {"failed": why} where there is none."""
         try:
-            ask = {"prepare": self.prepare, "forward": self.forward, "time": self.time}[question["ask"]]
+            ask: Callable[..., dict[str, Any]] = {"prepare": self.prepare, "forward": self.forward, "time": self.time}[question["ask"]]
             return ask(**question["arguments"])
         except NotServedError as error:
             return {"not_served": str(error)}

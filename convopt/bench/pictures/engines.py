@@ -149,4 +149,5 @@ def _draw_network(axes: Any, palette: Palette, whole: Whole, sums: dict[str, flo
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(length=0)
     ratio = "" if math.isnan(whole.ratio) else f", {whole.ratio:.2f}x"
-    axes.set_title(f"{whole.title}, {threads_text(whole.threads)}, {'µs' if unit == 1e6 else 'ms'}{ratio}", loc="left", fontsize=8.5)
+    unit_name = "µs" if unit == 1e6 else "ms"
+    axes.set_title(f"{whole.title}, {threads_text(whole.threads)}, {unit_name}{ratio}", loc="left", fontsize=8.5, x=-0.3)
