@@ -44,8 +44,8 @@ class Worker:
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The answer to one question; {"failed": why} where there is none."""
         try:
-            ask: Callable[..., dict[str, Any]] = {"prepare": self.prepare, "forward": self.forward, "time": self.time}[question["ask"]]
-            return ask(**question["arguments"])
+            verbs: dict[str, Callable[..., dict[str, Any]]] = {"prepare": self.prepare, "forward": self.forward, "time": self.time}
+            return verbs[question["ask"]](**question["arguments"])
         except NotServedError as error:
             return {"not_served": str(error)}
         except Exception as error:  # whatever an engine throws is an answer about that engine
