@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from convopt.kernels import limits
 
 #: Seconds of one sample, and how many are taken each time: the best counts.
 SAMPLE, SAMPLES = 0.0002, 3
+#: What is typical is the median of so many times.
+SEEN = 501
 
 
 class Canary:
-    """lateness() is 1 where the machine is as fast as it ever was while this canary lived.
+    """lateness() is 1 where the machine is as fast as it mostly was while this canary lived.
 
+    Not as it was at best: a core that has just been busy runs the canary faster than one that was waiting for an engine.
     No parallel region: its threads would go on spinning while an engine is timed.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.rounds = 1
-        self.best = 0.0
         while self._seconds() < SAMPLE:
             self.rounds *= 2
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self.best = min(self._slowest() for _ in range(SAMPLES))
+        self.seen: deque[float] = deque(maxlen=SEEN)
 
     def lateness(self) -> float:
-        """How many times later than at its best it is now, on the core that is slowest."""
+        """How many times later than typically it is now, on the core that is slowest."""
         now = self._slowest()
-        self.best = min(self.best, now)
-        return now / self.best
+        self.seen.append(now)
+        return now / statistics.median(self.seen)
 
     def _slowest(self) -> float:
         if self.pool is None:

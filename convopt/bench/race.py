@@ -35,7 +35,7 @@ AGREE_NETWORK = 1e-3
 HOPELESS = 10.0
 #: Two rounds agree within this; until they do, engines up to CLOSE times slower than the fastest have more turns.
 SETTLED, CLOSE = 0.01, 1.2
-#: The machine is slow, and no clock of it that wavers, while the canary is so many times later than at its best.
+#: The machine is slow, and no clock of it that wavers, while the canary is so many times later than typically.
 SLOW = 1.15
 
 
@@ -57,7 +57,7 @@ class Effort:
 class Timing:
     """What one engine did on one layer, or on a whole network: samples in seconds, round by round.
 
-    canary: by round, how many times later than at its best the canary was.
+    canary: by round, how many times later than typically the canary was.
     """
 
     layer: str
