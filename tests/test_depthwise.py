@@ -23,7 +23,12 @@ SHAPES = {
     "odd_kernel": (1, 12, 13, 18, 2, 4, 1, (3, 1), "SAME", 1),
     "dilated": (1, 14, 17, 16, 3, 3, 1, 1, "SAME", (2, 3)),
     "dilated_strided": (1, 19, 18, 20, 3, 2, 1, (2, 3), "SAME", (3, 2)),
-    "large_kernel": (1, 20, 22, 8, 15, 13, 1, 1, "SAME", 1),
+    "thirteen": (1, 20, 22, 8, 15, 13, 1, 1, "SAME", 1),
+    "larger_kernel": (1, 20, 22, 17, 14, 17, 1, (2, 1), "SAME", (1, 2)),
+    "many_small": (1, 7, 7, 83, 5, 5, 1, 1, "SAME", 1),
+    "wide": (1, 6, 70, 37, 3, 3, 1, 1, "SAME", 1),
+    "wide_strided": (1, 9, 95, 33, 3, 3, 1, 2, "SAME", 1),
+    "dilated_beyond": (1, 4, 3, 20, 3, 3, 1, 1, "SAME", (7, 5)),
     "multiplier_2": (2, 9, 11, 10, 3, 3, 2, 1, "SAME", 1),
     "multiplier_5_strided": (1, 9, 11, 7, 5, 5, 5, 2, "SAME", 1),
     "one_group": (1, 9, 11, 1, 3, 4, 37, 1, "SAME", 1),
@@ -42,14 +47,27 @@ def shape_of(row, dtype="float32"):
 @pytest.mark.parametrize("name", SHAPES)
 def test_holds_the_direct_bound(isa, name, dtype, kind):
     activation = {"normal": None, "positive": "relu6", "lognormal": "relu"}[kind]
-    check_direct_bound(depthwise, shape_of(SHAPES[name], dtype), {}, kind, activation)
+    shape = shape_of(SHAPES[name], dtype)
+    for params in depthwise.candidates(shape):
+        check_direct_bound(depthwise, shape, params, kind, activation)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", SHAPES)
 def test_integers_are_exact(isa, name, threads):
     shape = shape_of(SHAPES[name])
-    check_direct_bound(depthwise, shape, {}, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
+    for params in depthwise.candidates(shape):
+        check_direct_bound(depthwise, shape, params, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("taps", range(1, 15))
+def test_every_kernel_width_and_height_of_strip(isa, taps, stride):
+    for rows in range(1, 6):
+        pads = ((1, 1), (taps // 2, taps // 2))
+        shape = ConvShape(1, (rows - 1) * stride + 1, 3 * taps, 19, 19, 3, taps, (stride, stride), (1, 1), pads, 19, "NHWC", "float32")
+        for columns in (1, 2, shape.ow):
+            check_direct_bound(depthwise, shape, {"columns": columns}, "integer", at_end=bool(rows % 2))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
@@ -65,16 +83,17 @@ def test_any_shape_is_exact(isa, size, kernel, channels, steps, pads, threads):
     (n, h, w), (c, multiplier) = size, channels
     shape = ConvShape(n, h, w, c, c * multiplier, *kernel, steps[:2], steps[2:], (pads[:2], pads[2:]), c, "NHWC", "float32")
     if not shape.is_empty:
-        check_direct_bound(depthwise, shape, {}, "integer", threads=threads)
+        for params in depthwise.candidates(shape):
+            check_direct_bound(depthwise, shape, params, "integer", threads=threads)
 
 
 def test_same_bits_for_any_number_of_threads(isa):
     shape = shape_of(SHAPES["mobilenet_strided"])
     rng = np.random.default_rng(1)
     x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
-    once = run(depthwise, shape, {}, x, filters)
-    for threads in (2, 3, 7):
-        np.testing.assert_array_equal(run(depthwise, shape, {}, x, filters, threads=threads), once)
+    once = run(depthwise, shape, depthwise.candidates(shape)[0], x, filters)
+    for threads in (2, 3, 7, 64):
+        np.testing.assert_array_equal(run(depthwise, shape, depthwise.candidates(shape)[0], x, filters, threads=threads), once)
 
 
 def test_nan_reaches_only_the_windows_that_hold_it(isa):
@@ -82,10 +101,16 @@ def test_nan_reaches_only_the_windows_that_hold_it(isa):
     rng = np.random.default_rng(1)
     x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
     x[0, 0, 16, 4] = np.nan
-    y = run(depthwise, shape, {}, x, filters, activation="relu")
+    y = run(depthwise, shape, depthwise.candidates(shape)[0], x, filters, activation="relu")
     expected = np.zeros((15, 17, 32), bool)
     expected[:2, 15:, 4] = True
     assert (np.isnan(y[0]) == expected).all()
+
+
+def test_short_runs_of_columns_are_offered_where_starting_them_is_cheap(isa):
+    mobilenet, convnext = shape_of((1, 112, 112, 32, 3, 3, 1, 1, "SAME", 1)), shape_of((1, 56, 56, 96, 7, 7, 1, 1, "SAME", 1))
+    assert [params["columns"] for params in depthwise.candidates(mobilenet)] == [8, 112]
+    assert [params["columns"] for params in depthwise.candidates(convnext)] == [56]
 
 
 def test_several_channels_in_a_group_are_refused_with_a_reason():

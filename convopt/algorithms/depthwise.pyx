@@ -1,33 +1,43 @@
 """Depthwise convolution: each input channel has filters of its own, so there is no product of matrices to make.
 
-Lanes are output channels. Several output rows and pixels of one vector of channels are computed together, so that an
-input vector, once in a register, feeds all of them (see kernels/depthwise-inl.h); rows of padding are a row of zeros,
-and only the outermost columns and the last channels take the careful road.
+Lanes are output channels. A strip of a few output rows of one vector of channels is walked along its columns, so that
+an input vector, once in a register, feeds all taps and rows that read it (see kernels/depthwise-inl.h). Padding is
+never multiplied: rows and columns outside the image are left out.
 
-Where a channel has several filters (multiplier = K/C > 1), the input rows of a strip are first spread out in the
-workspace, each element as often as it has filters, and the strip then runs as if it had K channels.
+Dilation is gone by then: with g = gcd(stride, dilation) a dilated convolution is dilation/g independent ones per axis,
+of stride stride/g, each on every dilation-th pixel, and each is walked by itself.
+
+Where a channel has several filters (multiplier = K/C > 1), or channels are fewer than a vector has lanes, the input rows
+of a strip are first spread out in the workspace, whole vectors to a pixel, each channel as often as it has filters.
+
+Loops, outermost first: share of a thread > strip of output rows > run of columns > vector of channels > phase of columns.
 """
+
+import math
 
 from convopt.algorithms import panels
 from convopt.algorithms.contract import Work
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
-from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_STRIP_REACH, Depthwise, Strip
+from convopt.kernels.registry cimport CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
+# Bytes of input and output from where on they come from beyond L2.
+BEYOND_L2 = 3 << 19
+# Input columns of a run then: all vectors of channels of few pixels, one after the other, so that memory is walked in order.
+SHORT_RUN = 8
+
 cdef enum:
     CACHE_LINE = 64
-    MAX_LANES = 16  # elements of the widest vector
 
 
 def why_not(shape):
@@ -38,8 +48,30 @@ def why_not(shape):
 
 
 def candidates(shape):
-    """There is one way to do it."""
-    return [{}]
+    """Output columns of a run: whole rows, or few, where the walk's start costs little and what it saves may be more."""
+    whole_rows = {"columns": shape.ow}
+    short = {"columns": max(1, SHORT_RUN // shape.strides[1])}
+    vl, _ = panels.tiles(shape)
+    if _live(shape) > 3 or shape.ow < 3 * short["columns"] or shape.k < 2 * vl or shape.k != shape.c or shape.dilations[1] > 1:
+        return [whole_rows]
+    tensors = shape.itemsize * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
+    return [short, whole_rows] if tensors > BEYOND_L2 else [whole_rows, short]
+
+
+def _live(shape):
+    """Output columns under way at a time: what the start of a run costs."""
+    return -(-shape.s // shape.strides[1])
+
+
+def _forms(shape):
+    """Output rows of the forms that serve a shape, ascending."""
+    cdef const DepthwiseForm *form = kernels(shape.itemsize).depthwise_forms
+    rows, stride = [], shape.strides[1] // math.gcd(shape.strides[1], shape.dilations[1])
+    while form.rows:
+        if form.taps == shape.s and form.stride == stride:
+            rows.append(form.rows)
+        form += 1
+    return rows
 
 
 def expected_error(shape, params):
@@ -48,134 +80,207 @@ def expected_error(shape, params):
 
 
 def work(shape, params, threads):
-    """Multiply-adds on vectors, without the reuse a GEMM has; a multiplier adds spreading the input out."""
+    """Multiply-adds on whole vectors; each strip reads the rows above and below it once more."""
     vl, _ = panels.tiles(shape)
     padded_k = -(-shape.k // vl) * vl
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
-    special = (shape.r, shape.s) in ((3, 3), (5, 5), (7, 7)) and shape.dilations == (1, 1) and shape.strides in ((1, 1), (2, 2))
-    # Strips overlap, so a row is spread out about once per tap row.
-    spread = 0 if shape.k == shape.c else inputs * padded_k * max(1, shape.r // shape.strides[0])
+    rows = max(_forms(shape), default=0)
+    runs = -(-shape.ow // params["columns"])
+    started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
+    # Stores, and what is loaded for each column, are hidden behind many taps only.
+    efficiency = 0.9 * shape.depth / (shape.depth + 6) if rows else 0.4
+    spread = 0 if shape.k == shape.c >= vl else inputs * padded_k * (1 + (shape.r - 1) / max(1, rows * shape.strides[0]))
     return Work(
-        gemm_flops=2.0 * pixels * padded_k * shape.depth,
-        gemm_efficiency=0.6 if special else 0.4,
-        vector_flops=2.0 * spread * vl,
+        gemm_flops=2.0 * pixels * padded_k * shape.depth * started,
+        gemm_efficiency=efficiency,
+        vector_flops=2.0 * spread,
         moved_bytes=shape.itemsize * (inputs * shape.c + pixels * shape.k + 2.0 * spread),
-        parts=max(1, shape.n * shape.oh * padded_k // vl // 4),
+        parts=max(1, shape.n * shape.oh * (shape.k // vl) // 2),
     )
 
 
 cdef class Implementation(Convolver):
-    cdef Depthwise *kernel
-    cdef int rows, columns               # output pixels computed together
-    cdef ptrdiff_t vl, blocks, strips    # channels of a vector, vectors of channels, strips of an image
-    cdef ptrdiff_t input_rows            # under a strip
-    cdef ptrdiff_t multiplier
-    cdef Buffer zeros
+    cdef DepthwiseBody *bodies[CONVOPT_STRIP_ROWS + 1]  # by output rows
+    cdef ptrdiff_t most_rows
+    cdef ptrdiff_t vl, blocks            # channels of a vector, vectors of channels
+    cdef bint spreading, overlapping     # whether the last vector begins before the one before it ends
+    cdef ptrdiff_t stride_h, stride_w, phases_h, phases_w, run_columns
 
     def __init__(self, shape, dict params):
-        cdef bint dilated = self.conv.dilation_h > 1 or self.conv.dilation_w > 1
-        self.kernel = self.kernels.depthwise(
-            self.conv.r, self.conv.s, self.conv.stride_h, self.conv.stride_w, dilated, &self.rows, &self.columns)
+        cdef const DepthwiseForm *form = self.kernels.depthwise_forms
+        self.stride_h, self.phases_h = _reduced(shape.strides[0], shape.dilations[0])
+        self.stride_w, self.phases_w = _reduced(shape.strides[1], shape.dilations[1])
+        self.run_columns = params["columns"]
+        while form.rows:
+            if (form.taps == self.conv.s and form.stride == self.stride_w) or (form.taps == 0 and self.most_rows == 0):
+                self.bodies[form.rows] = form.body
+                self.most_rows = form.rows
+            form += 1
         self.vl = self.kernels.vl
+        self.spreading = self.conv.group_k > 1 or self.conv.k < self.vl
         self.blocks = (self.conv.k + self.vl - 1) // self.vl
-        self.strips = (self.conv.oh + self.rows - 1) // self.rows
-        # A strip of several rows has neighbouring taps in neighbouring rows.
-        self.input_rows = (self.rows - 1) * self.conv.stride_h + self.conv.r
-        self.multiplier = self.conv.group_k
-        pitch = shape.c if self.multiplier == 1 else self.vl
-        self.zeros = Buffer((CONVOPT_STRIP_REACH * pitch + self.vl) * shape.itemsize)
-        self.zeros.fill(0)
+        self.overlapping = not self.spreading and self.conv.k % self.vl != 0
+
+    cdef ptrdiff_t input_rows(self, ptrdiff_t rows) noexcept nogil:
+        """Under a strip."""
+        return (rows - 1) * self.stride_h + self.conv.r
+
+    cdef ptrdiff_t panel_elements(self) noexcept nogil:
+        """Of a vector of channels: lane numbers where channels are spread out, then weights."""
+        return (self.conv.r * self.conv.s + self.spreading) * self.vl
 
     cdef size_t packed_size(self) noexcept nogil:
-        return self.blocks * self.conv.r * self.conv.s * self.vl * self.conv.itemsize
+        return self.blocks * self.panel_elements() * self.conv.itemsize
 
     cdef size_t spread_size(self) noexcept nogil:
-        return self.input_rows * self.conv.w * self.vl * self.conv.itemsize if self.multiplier > 1 else 0
+        return self.input_rows(self.most_rows) * self.conv.w * self.vl * self.conv.itemsize if self.spreading else 0
 
     cdef size_t pointers_size(self) noexcept nogil:
-        return whole(self.input_rows * sizeof(void *), CACHE_LINE)
+        return whole(self.input_rows(self.most_rows) * sizeof(void *), CACHE_LINE)
 
     cdef size_t workspace_size(self, int threads) noexcept nogil:
         return threads * (self.pointers_size() + whole(self.spread_size(), CACHE_LINE))
 
+    cdef ptrdiff_t channel(self, ptrdiff_t block) noexcept nogil:
+        """The first output channel of a vector; the last vector is moved back so as to be whole, if it can be read as it lies."""
+        return block * self.vl if self.spreading else min(block * self.vl, self.conv.k - self.vl)
+
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
-        """[vector of channels][tap][channel], the last vector's padding zero."""
-        cdef ptrdiff_t item = self.conv.itemsize, taps = self.conv.r * self.conv.s, block, tap, count
+        """[vector of channels][tap][channel], the last vector's padding zero; before the taps lane numbers, if need be."""
+        cdef ptrdiff_t item = self.conv.itemsize, block, tap, lane, count, channel
         cdef char *to = <char *>self.packed.data
         for block in range(self.blocks):
-            count = min(self.vl, self.conv.k - block * self.vl)
-            for tap in range(taps):
-                memcpy(to, <const char *>filters + (tap * self.conv.k + block * self.vl) * item, count * item)
+            channel = self.channel(block)
+            count = min(self.vl, self.conv.k - channel)
+            if self.spreading:
+                for lane in range(self.vl):
+                    self.put_number(to, lane, (channel + min(lane, count - 1)) // self.conv.group_k - channel // self.conv.group_k)
+                to += self.vl * item
+            for tap in range(self.conv.r * self.conv.s):
+                memcpy(to, <const char *>filters + (tap * self.conv.k + channel) * item, count * item)
                 memset(to + count * item, 0, (self.vl - count) * item)
                 to += self.vl * item
 
+    cdef void put_number(self, char *to, ptrdiff_t lane, ptrdiff_t number) noexcept nogil:
+        if self.conv.itemsize == 4:
+            (<int32_t *>to)[lane] = <int32_t>number
+        else:
+            (<int64_t *>to)[lane] = number
+
+    cdef ptrdiff_t strips_of(self, ptrdiff_t rows) noexcept nogil:
+        """Strips of each phase of an image, where they have at most so many rows."""
+        cdef ptrdiff_t longest = (self.conv.oh + self.phases_h - 1) // self.phases_h
+        return (longest + rows - 1) // rows
+
+    cdef ptrdiff_t rows_for(self, int parts, ptrdiff_t units) noexcept nogil:
+        """Rows of a strip that make the longest share shortest: a strip costs about a row more than it has.
+
+        units: vectors of channels of all phases of all images.
+        """
+        cdef ptrdiff_t rows, cost, best = self.most_rows, least = -1
+        for rows in range(self.most_rows, 0, -1):
+            cost = (units * self.strips_of(rows) + parts - 1) // parts * (rows + 1)
+            if least < 0 or cost < least:
+                best, least = rows, cost
+        return best
+
     cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """Strips, and within a strip vectors of channels, in order: thread `part` has an equal run of them."""
-        cdef ptrdiff_t units = self.conv.n * self.strips * self.blocks
-        cdef ptrdiff_t unit = share_begin(units, part, parts), last = share_begin(units, part + 1, parts), block, end
+        """Strips, and within a strip vectors of channels, in order: thread `part` has an equal run of them.
+
+        Vectors that overlap go to the same thread.
+        """
+        cdef ptrdiff_t blocks = self.blocks - self.overlapping, images = self.conv.n * min(self.phases_h, self.conv.oh)
+        cdef ptrdiff_t rows = self.rows_for(parts, images * blocks), strips = self.strips_of(rows)
+        cdef ptrdiff_t unit = share_begin(images * strips * blocks, part, parts), block, end, row, index
+        cdef ptrdiff_t last = share_begin(images * strips * blocks, part + 1, parts)
+        cdef ptrdiff_t height                 # of the phase
         cdef char *memory = call.workspace + part * (self.pointers_size() + whole(self.spread_size(), CACHE_LINE))
         while unit < last:
-            block = unit % self.blocks
-            end = min(self.blocks, block + last - unit)
-            self.run_strip(call, unit // self.blocks, block, end, <const void **>memory, memory + self.pointers_size())
+            block = unit % blocks
+            end = min(blocks, block + last - unit)
+            index = unit // blocks
             unit += end - block
+            if end == blocks:
+                end = self.blocks
+            phase = <int>(index // strips % min(self.phases_h, self.conv.oh))
+            height = (self.conv.oh - phase + self.phases_h - 1) // self.phases_h
+            row = index % strips * height // strips
+            rows = (index % strips + 1) * height // strips - row
+            if rows:
+                self.run_strip(call, index // strips // min(self.phases_h, self.conv.oh), phase, row, rows, block, end, memory)
 
-    cdef void run_strip(self, const Call *call, ptrdiff_t strip_index, ptrdiff_t begin, ptrdiff_t end, const void **inputs,
-                        char *spread) noexcept nogil:
-        """Vectors of channels from `begin` to `end` of one strip of output rows."""
-        cdef ptrdiff_t item = self.conv.itemsize, image = strip_index // self.strips, i, y, block, first = 0
-        cdef ptrdiff_t index = strip_index % self.strips, row = index * self.conv.oh // self.strips
-        cdef ptrdiff_t tap_step = self.conv.dilation_h if self.rows == 1 else 1, row_bytes = self.conv.w * self.conv.c * item
-        cdef const char *origin = call.x + image * self.conv.h * row_bytes
-        cdef char *out = call.out + (image * self.conv.oh + row) * self.conv.ow * self.conv.k * item
+    cdef void run_strip(self, const Call *call, ptrdiff_t image, ptrdiff_t phase, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t begin,
+                        ptrdiff_t end, char *memory) noexcept nogil:
+        """Vectors of channels from `begin` to `end` of the rows from `row` on of a phase of an image."""
+        cdef ptrdiff_t item = self.conv.itemsize, oy = phase + row * self.phases_h, height = self.input_rows(rows), block, first = 0
+        cdef ptrdiff_t y = oy * self.conv.stride_h - self.conv.pad_top, pixel = self.vl if self.spreading else self.conv.c
+        # Input rows top .. bottom-1 of the strip are there.
+        cdef ptrdiff_t top = steps_to(-y, self.conv.dilation_h), bottom = min(height, steps_to(self.conv.h - y, self.conv.dilation_h))
+        cdef ptrdiff_t longest = (self.conv.ow + self.phases_w - 1) // self.phases_w, run = min(self.run_columns, longest)
+        cdef const char *x = call.x + (image * self.conv.h + y) * self.conv.w * self.conv.c * item
+        cdef char *out = call.out + (image * self.conv.oh + oy) * self.conv.ow * self.conv.k * item
+        cdef const char *weights
         cdef Strip strip
-        strip.taps_h, strip.taps_w, strip.stride_w, strip.dilation_w = self.conv.r, self.conv.s, self.conv.stride_w, self.conv.dilation_w
-        strip.inputs, strip.zeros = inputs, self.zeros.data
-        strip.pitch = self.conv.c if self.multiplier == 1 else self.vl
-        strip.column, strip.columns = -self.conv.pad_left, self.conv.w
-        strip.out_row, strip.out_pixel = self.conv.ow * self.conv.k, self.conv.k
-        strip.rows = <int>((index + 1) * self.conv.oh // self.strips - row)
+        strip.taps_w, strip.stride_h, strip.stride_w = self.conv.s, self.stride_h, self.stride_w
+        strip.first_tap, strip.last_tap = max(0, top - (rows - 1) * self.stride_h), min(self.conv.r, bottom)
+        strip.inputs = <const void *const *>memory
+        strip.pitch = pixel * self.conv.dilation_w
+        strip.out_row, strip.out_pixel = self.phases_h * self.conv.ow * self.conv.k, self.phases_w * self.conv.k
         strip.epilogue = call.epilogue
-        # Short strips: all vectors of channels of a few pixels in turn, so that memory is walked in order. A few more
-        # where neighbouring windows share most of their columns, which then come from L1.
-        cdef ptrdiff_t short = self.columns if self.conv.stride_w > 1 else 2 * self.columns
-        while first < self.conv.ow:
-            strip.width = self.conv.ow - first
-            if self.multiplier == 1 and strip.width >= short + self.columns:
-                strip.width = short
-            strip.column = first * self.conv.stride_w - self.conv.pad_left
+        self.point_at_rows(x, height, top, bottom, <const char **>memory, memory + self.pointers_size())
+        while first < longest:
             for block in range(begin, end):
-                for i in range(self.input_rows):
-                    y = row * self.conv.stride_h - self.conv.pad_top + i * tap_step
-                    if y < 0 or y >= self.conv.h:
-                        inputs[i] = strip.zeros
-                    elif self.multiplier == 1:
-                        inputs[i] = origin + y * row_bytes + block * self.vl * item
-                    else:
-                        inputs[i] = spread + i * self.conv.w * self.vl * item
-                        self.spread_row(origin + y * row_bytes, block, spread + i * self.conv.w * self.vl * item)
-                strip.count = <int>min(self.vl, self.conv.k - block * self.vl)
-                strip.weights = <const char *>self.packed.data + block * self.conv.r * self.conv.s * self.vl * item
+                weights = <const char *>self.packed.data + block * self.panel_elements() * item
+                if self.spreading:
+                    self.spread_rows(x, block, weights, top, bottom, memory + self.pointers_size())
+                    weights += self.vl * item
+                strip.weights = weights
+                strip.count = <int>min(self.vl, self.conv.k - self.channel(block))
                 strip.bias = NULL
                 if call.epilogue.bias != NULL:
-                    strip.bias = <const char *>call.epilogue.bias + block * self.vl * item
-                strip.out = out + (first * self.conv.k + block * self.vl) * item
-                self.kernel(&strip)
-            first += strip.width
+                    strip.bias = <const char *>call.epilogue.bias + self.channel(block) * item
+                for phase in range(min(self.phases_w, self.conv.ow)):
+                    self.set_columns(&strip, phase, first, run, pixel)
+                    strip.start += 0 if self.spreading else self.channel(block)
+                    strip.out = out + ((phase + first * self.phases_w) * self.conv.k + self.channel(block)) * item
+                    self.bodies[rows](&strip)
+            first += run
 
-    cdef void spread_row(self, const char *source, ptrdiff_t block, char *to) noexcept nogil:
-        """The input row as output channels see it: lane l of a pixel is the input channel of output channel block*vl + l."""
-        cdef ptrdiff_t lane, count = min(self.vl, self.conv.k - block * self.vl)
-        cdef ptrdiff_t channel[MAX_LANES]
-        for lane in range(count):
-            channel[lane] = (block * self.vl + lane) // self.multiplier
-        for _column in range(self.conv.w):
-            if self.conv.itemsize == 4:
-                for lane in range(count):
-                    (<uint32_t *>to)[lane] = (<const uint32_t *>source)[channel[lane]]
-            else:
-                for lane in range(count):
-                    (<uint64_t *>to)[lane] = (<const uint64_t *>source)[channel[lane]]
-            source += self.conv.c * self.conv.itemsize
-            to += self.vl * self.conv.itemsize
+    cdef void set_columns(self, Strip *strip, ptrdiff_t phase, ptrdiff_t first, ptrdiff_t run, ptrdiff_t pixel) noexcept nogil:
+        """At most `run` output columns of a phase, from the `first` of it on."""
+        cdef ptrdiff_t column = (phase + first * self.phases_w) * self.conv.stride_w - self.conv.pad_left
+        strip.start = column * pixel
+        strip.left = steps_to(-column, self.conv.dilation_w)
+        strip.right = steps_to(self.conv.w - column, self.conv.dilation_w)
+        strip.width = min(run, (self.conv.ow - phase + self.phases_w - 1) // self.phases_w - first)
+
+    cdef void point_at_rows(self, const char *x, ptrdiff_t height, ptrdiff_t top, ptrdiff_t bottom, const char **inputs,
+                            const char *spread) noexcept nogil:
+        """Addresses of the rows under a strip, NULL for padding: in x, whose first row there is, or would be, at `x`; or spread out."""
+        cdef ptrdiff_t i, row_bytes = self.conv.dilation_h * self.conv.w * self.conv.c * self.conv.itemsize
+        for i in range(height):
+            inputs[i] = NULL
+            if top <= i < bottom:
+                inputs[i] = spread + i * self.conv.w * self.vl * self.conv.itemsize if self.spreading else x + i * row_bytes
+
+    cdef void spread_rows(self, const char *x, ptrdiff_t block, const char *numbers, ptrdiff_t top, ptrdiff_t bottom,
+                          char *spread) noexcept nogil:
+        """Rows top .. bottom-1 under a strip as a vector of output channels sees them."""
+        cdef ptrdiff_t item = self.conv.itemsize, channel = self.channel(block), begin = channel // self.conv.group_k, i
+        cdef ptrdiff_t end = (min(channel + self.vl, self.conv.k) - 1) // self.conv.group_k + 1
+        cdef ptrdiff_t row_bytes = self.conv.dilation_h * self.conv.w * self.conv.c * item
+        for i in range(top, bottom):
+            self.kernels.depthwise_spread(self.conv.w, x + i * row_bytes + begin * item, self.conv.c, <int>(end - begin), numbers,
+                                          spread + i * self.conv.w * self.vl * item)
+
+
+cdef ptrdiff_t steps_to(ptrdiff_t distance, ptrdiff_t step) noexcept nogil:
+    """How many steps go that far or farther: 0 for where one is already."""
+    return (distance + step - 1) // step if distance > 0 else 0
+
+
+def _reduced(ptrdiff_t stride, ptrdiff_t dilation):
+    """(stride, phases) along an axis once dilation is gone."""
+    common = math.gcd(stride, dilation)
+    return stride // common, dilation // common

@@ -1,187 +1,146 @@
 /* Depthwise convolution; the contract is in kernels.h.
  *
- * A body computes ROWS x COLUMNS output pixels of one vector of channels, all in registers. It walks over the input
- * rows under them: a row's vectors are loaded once, and each weight loaded feeds COLUMNS multiply-adds. At the borders
- * and for the last channels the input is first copied to a small patch with zeros around it. A body that has more rows
- * or columns than are left computes them all, and writes the surplus ones where the last wanted one goes afterwards. */
+ * A body walks along ROWS output rows, one input column after the other. A column's vectors are loaded once and feed
+ * every tap that reads them: ceil(TAPS/STRIDE) output columns are under way at a time, their sums in registers; each
+ * column finishes one of them. Columns of padding are skipped, so that borders cost nothing. A tap's weights are loaded
+ * once per column and serve all rows: held in a register, for as memory operands they would take a load per product. */
 
-/* Most input rows and columns under one body. */
-enum { PATCH_ROWS = 10, PATCH_COLUMNS = CONVOPT_STRIP_REACH };
+/* Most output columns under way. */
+enum { DEPTHWISE_LIVE = 13 };
 
-/* clamp(sum, lo, hi) of one pixel; of its first `count` channels only, if `partial`. */
-static ALWAYS_INLINE void depthwise_store(const int partial, REAL *to, vec sum, int count,
-                                          const convopt_epilogue *epilogue) {
-    sum = clamp(sum, broadcast((REAL)epilogue->lo), broadcast((REAL)epilogue->hi));
-    if (partial)
-        store_first(to, sum, count);
-    else
+/* What store may alias: kept in registers for the whole strip. */
+typedef struct {
+    vec start, lo, hi;
+    int count, clamped;
+} depthwise_epilogue;
+
+static ALWAYS_INLINE depthwise_epilogue depthwise_begin(const convopt_strip *strip) {
+    const REAL lo = strip->epilogue->lo, hi = strip->epilogue->hi;
+    return (depthwise_epilogue){strip->bias ? load(strip->bias) : broadcast(0), broadcast(lo), broadcast(hi),
+                                strip->count, lo > -INFINITY || hi < INFINITY};
+}
+
+static ALWAYS_INLINE void depthwise_store(const depthwise_epilogue *epilogue, REAL *to, vec sum) {
+    if (epilogue->clamped) sum = clamp(sum, epilogue->lo, epilogue->hi);
+    if (epilogue->count == VL)
         store(to, sum);
+    else
+        store_first(to, sum, epilogue->count);
 }
 
-/* `inputs` as in convopt_strip, but at the first window's first column: `pitch` from a column to the next. */
-static ALWAYS_INLINE void depthwise_body(const int partial, const int taps_h, const int taps_w, const int stride,
-                                         const int rows, const int columns, const convopt_strip *strip, ptrdiff_t x,
-                                         const REAL *const *inputs, ptrdiff_t pitch) {
-    const REAL *weights = strip->weights, *bias = strip->bias;
-    vec sum[CONVOPT_STRIP_ROWS][CONVOPT_STRIP_COLUMNS];
-    const vec start = bias ? load(bias) : broadcast(0);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
-    UNROLL for (int i = 0; i < (rows - 1) * stride + taps_h; i++) {
-        vec in[PATCH_COLUMNS];
-        const REAL *at = inputs[i];
-        UNROLL for (int j = 0; j < (columns - 1) * stride + taps_w; j++) {
-            in[j] = load(at);
-            at += pitch;
-            __asm__("" : "+r"(at)); /* one pointer that moves, not one for each column */
-        }
-        UNROLL for (int s = 0; s < taps_w; s++) {
-            UNROLL for (int r = 0; r < rows; r++) {
-                const int tap = i - r * stride;
-                if (tap < 0 || tap >= taps_h) continue;
-                const vec weight = load(weights + (tap * taps_w + s) * VL);
-                UNROLL for (int c = 0; c < columns; c++) sum[r][c] += in[c * stride + s] * weight;
+static ALWAYS_INLINE void depthwise_walk(const int taps, const int stride, const int rows, const convopt_strip *strip) {
+    const int live = (taps + stride - 1) / stride, in_registers = live * rows + rows < REGISTERS;
+    const ptrdiff_t left = strip->left, right = strip->right, row_step = strip->stride_h;
+    const ptrdiff_t first = strip->first_tap, high = strip->last_tap - first;
+    const REAL *const *const inputs = (const REAL *const *)strip->inputs + first;
+    const REAL *const panel = (const REAL *)strip->weights + first * taps * VL;
+    const depthwise_epilogue epilogue = depthwise_begin(strip);
+    REAL *out = strip->out;
+    vec sum[DEPTHWISE_LIVE][CONVOPT_STRIP_ROWS]; /* of output column `column` - k, row r */
+    UNROLL for (int k = 0; k < live; k++) UNROLL for (int r = 0; r < rows; r++) sum[k][r] = epilogue.start;
+    for (ptrdiff_t column = 0; column < strip->width + live - 1; column++) {
+        UNROLL for (int e = 0; e < stride; e++) {
+            const ptrdiff_t at = column * stride + e;
+            if (at < left || at >= right) continue;
+            const ptrdiff_t offset = strip->start + at * strip->pitch;
+            const REAL *const *row = inputs;
+            const REAL *weights = panel;
+            for (ptrdiff_t t = 0; t < high; t++, row++, weights += taps * VL) {
+                vec in[CONVOPT_STRIP_ROWS];
+                UNROLL for (int r = 0; r < rows; r++) {
+                    const REAL *from = row[r * row_step];
+                    in[r] = broadcast(0);
+                    if (from) in[r] = load(from + offset);
+                }
+                UNROLL for (int k = 0; k < live; k++) {
+                    if (e + k * stride >= taps) continue;
+                    vec weight = load(weights + (e + k * stride) * VL);
+                    if (in_registers) HOLD(weight);
+                    UNROLL for (int r = 0; r < rows; r++) sum[k][r] += in[r] * weight;
+                }
             }
-            __asm__ volatile("" ::: "memory"); /* weights loaded earlier would push sums out of the registers */
         }
-    }
-    const ptrdiff_t last_row = strip->rows - 1, last_column = strip->width - x - 1;
-    UNROLL for (int r = rows - 1; r >= 0; r--) {
-        REAL *out = (REAL *)strip->out + (r < last_row ? r : last_row) * strip->out_row + x * strip->out_pixel;
-        UNROLL for (int c = columns - 1; c >= 0; c--)
-            depthwise_store(partial, out + (c < last_column ? c : last_column) * strip->out_pixel, sum[r][c],
-                            strip->count, strip->epilogue);
+        if (column >= live - 1) {
+            UNROLL for (int r = 0; r < rows; r++)
+                depthwise_store(&epilogue, out + r * strip->out_row, sum[live - 1][r]);
+            out += strip->out_pixel;
+        }
+        UNROLL for (int k = live - 1; k >= 0; k--) UNROLL for (int r = 0; r < rows; r++) sum[k][r] =
+            k ? sum[k - 1][r] : epilogue.start;
     }
 }
 
-/* Where the rows of a body begin whose windows lie inside the image. */
-static ALWAYS_INLINE void depthwise_rows(const int rows, const convopt_strip *strip, ptrdiff_t column,
-                                         const REAL **inputs) {
-    UNROLL for (int i = 0; i < rows; i++) {
-        const REAL *row = strip->inputs[i];
-        inputs[i] = row == strip->zeros ? row : row + column * strip->pitch;
-    }
-}
+/* Any taps and stride: one output row, several pixels of it, every input vector loaded for every tap. */
+enum { DEPTHWISE_ANY = 8 };
 
-/* Copy the input under a body, from column `column` on, with zeros for what lies outside the image. */
-static ALWAYS_INLINE void depthwise_patch(const int rows, const int columns, const convopt_strip *strip,
-                                          ptrdiff_t column, REAL (*patch)[PATCH_COLUMNS * VL], const REAL **inputs) {
-    const REAL *from[PATCH_ROWS];
-    depthwise_rows(rows, strip, column, from);
-    for (int j = 0; j < columns; j++) {
-        const int inside = column + j >= 0 && column + j < strip->columns;
-        if (!inside) {
-            UNROLL for (int i = 0; i < rows; i++) store(patch[i] + j * VL, broadcast(0));
-        } else if (strip->count == VL) {
-            UNROLL for (int i = 0; i < rows; i++) store(patch[i] + j * VL, load(from[i] + j * strip->pitch));
-        } else {
-            UNROLL for (int i = 0; i < rows; i++)
-                store(patch[i] + j * VL, load_first(from[i] + j * strip->pitch, strip->count));
-        }
-    }
-    UNROLL for (int i = 0; i < rows; i++) inputs[i] = patch[i];
-}
-
-/* Cover the strip with bodies; the last one is moved back where there is room. */
-#define SPECIAL(NAME, TAPS, STRIDE, ROWS, COLUMNS)                                                                  \
-    static __attribute__((noinline)) void NAME##_partial(const convopt_strip *strip, ptrdiff_t x,                   \
-                                                         const REAL *const *inputs) {                               \
-        depthwise_body(1, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, VL);                                 \
-    }                                                                                                               \
-    static void NAME(const convopt_strip *strip) {                                                                  \
-        enum { HIGH = ((ROWS) - 1) * STRIDE + TAPS, WIDE = ((COLUMNS) - 1) * STRIDE + TAPS };                       \
-        REAL patch[PATCH_ROWS][PATCH_COLUMNS * VL] __attribute__((aligned(VECTOR_BYTES)));                          \
-        const REAL *inputs[PATCH_ROWS];                                                                             \
-        for (ptrdiff_t x = 0; x < strip->width; x += (COLUMNS)) {                                                   \
-            if (x + (COLUMNS) > strip->width && strip->width > (COLUMNS)) x = strip->width - (COLUMNS);             \
-            const ptrdiff_t column = strip->column + x * STRIDE;                                                    \
-            const int inside = strip->count == VL && column >= 0 && column + WIDE <= strip->columns;                \
-            if (inside)                                                                                             \
-                depthwise_rows(HIGH, strip, column, inputs);                                                        \
-            else                                                                                                    \
-                depthwise_patch(HIGH, WIDE, strip, column, patch, inputs);                                          \
-            if (strip->count < VL)                                                                                  \
-                NAME##_partial(strip, x, inputs);                                                                   \
-            else                                                                                                    \
-                depthwise_body(0, TAPS, TAPS, STRIDE, ROWS, COLUMNS, strip, x, inputs, inside ? strip->pitch : VL); \
-        }                                                                                                           \
-    }
-
-/* Register tiles: ROWS*COLUMNS sums, the vectors of one input row, and a weight. */
-#if REGISTERS == 32
-enum { ROWS_3 = 4, COLUMNS_3 = 5, ROWS_3_2 = 4, COLUMNS_3_2 = 4 };
-enum { ROWS_5 = 3, COLUMNS_5 = 6, ROWS_5_2 = 3, COLUMNS_5_2 = 4, ROWS_7 = 4, COLUMNS_7 = 4 };
-#else
-enum { ROWS_3 = 2, COLUMNS_3 = 4, ROWS_3_2 = 2, COLUMNS_3_2 = 3 };
-enum { ROWS_5 = 2, COLUMNS_5 = 3, ROWS_5_2 = 2, COLUMNS_5_2 = 3, ROWS_7 = 2, COLUMNS_7 = 3 };
-#endif
-enum { COLUMNS_ANY = 8 };
-SPECIAL(depthwise_3, 3, 1, ROWS_3, COLUMNS_3)
-SPECIAL(depthwise_3_2, 3, 2, ROWS_3_2, COLUMNS_3_2)
-SPECIAL(depthwise_5, 5, 1, ROWS_5, COLUMNS_5)
-SPECIAL(depthwise_5_2, 5, 2, ROWS_5_2, COLUMNS_5_2)
-SPECIAL(depthwise_7, 7, 1, ROWS_7, COLUMNS_7)
-
-/* Any number of taps, any stride and dilation: one output row, every input vector loaded for every tap. */
-static ALWAYS_INLINE void depthwise_any(const int careful, const convopt_strip *strip, ptrdiff_t x) {
-    const REAL *weight = strip->weights, *bias = strip->bias, *zeros = strip->zeros;
-    const ptrdiff_t step = strip->stride_w, column = strip->column + x * step;
-    vec sum[COLUMNS_ANY];
-    const vec start = bias ? load(bias) : broadcast(0);
-    UNROLL for (int c = 0; c < COLUMNS_ANY; c++) sum[c] = start;
-    for (int i = 0; i < strip->taps_h; i++) {
-        const REAL *row = strip->inputs[i];
-        if (row == zeros) {
-            weight += strip->taps_w * VL;
-            continue;
-        }
-        for (int s = 0; s < strip->taps_w; s++, weight += VL) {
-            const vec w = load(weight);
-            const ptrdiff_t first = column + s * strip->dilation_w;
-            UNROLL for (int c = 0; c < COLUMNS_ANY; c++) {
-                const ptrdiff_t at = first + c * step;
-                if (!careful)
-                    sum[c] += load(row + at * strip->pitch) * w;
-                else if (at >= 0 && at < strip->columns)
-                    sum[c] += load_first(row + at * strip->pitch, strip->count) * w;
+static ALWAYS_INLINE void depthwise_any(const int inside, const convopt_strip *strip, ptrdiff_t x) {
+    const REAL *const *row = (const REAL *const *)strip->inputs + strip->first_tap;
+    const REAL *weights = (const REAL *)strip->weights + strip->first_tap * strip->taps_w * VL;
+    const depthwise_epilogue epilogue = depthwise_begin(strip);
+    vec sum[DEPTHWISE_ANY];
+    UNROLL for (int c = 0; c < DEPTHWISE_ANY; c++) sum[c] = epilogue.start;
+    for (ptrdiff_t t = strip->first_tap; t < strip->last_tap; t++, row++) {
+        for (ptrdiff_t s = 0; s < strip->taps_w; s++, weights += VL) {
+            const vec weight = load(weights);
+            UNROLL for (int c = 0; c < DEPTHWISE_ANY; c++) {
+                const ptrdiff_t at = (x + c) * strip->stride_w + s;
+                if (inside || (at >= strip->left && at < strip->right)) sum[c] += load(*row + strip->start + at * strip->pitch) * weight;
             }
         }
     }
     REAL *out = (REAL *)strip->out + x * strip->out_pixel;
-    UNROLL for (int c = 0; c < COLUMNS_ANY; c++) if (!careful || x + c < strip->width)
-        depthwise_store(careful, out + c * strip->out_pixel, sum[c], strip->count, strip->epilogue);
-}
-
-static void depthwise_general(const convopt_strip *strip) {
-    const ptrdiff_t reach = (COLUMNS_ANY - 1) * strip->stride_w + (strip->taps_w - 1) * strip->dilation_w + 1;
-    for (ptrdiff_t x = 0; x < strip->width; x += COLUMNS_ANY) {
-        if (x + COLUMNS_ANY > strip->width && strip->width > COLUMNS_ANY) x = strip->width - COLUMNS_ANY;
-        const ptrdiff_t column = strip->column + x * strip->stride_w;
-        if (strip->count == VL && strip->width >= COLUMNS_ANY && column >= 0 && column + reach <= strip->columns)
-            depthwise_any(0, strip, x);
-        else
-            depthwise_any(1, strip, x);
+    UNROLL for (int c = 0; c < DEPTHWISE_ANY; c++) {
+        if (x + c >= strip->width) break;
+        depthwise_store(&epilogue, out + c * strip->out_pixel, sum[c]);
     }
 }
 
-static const struct {
-    int taps, stride, rows, columns;
-    convopt_depthwise *body;
-} depthwise_bodies[] = {
-    {3, 1, ROWS_3, COLUMNS_3, depthwise_3}, {3, 2, ROWS_3_2, COLUMNS_3_2, depthwise_3_2},
-    {5, 1, ROWS_5, COLUMNS_5, depthwise_5}, {5, 2, ROWS_5_2, COLUMNS_5_2, depthwise_5_2},
-    {7, 1, ROWS_7, COLUMNS_7, depthwise_7},
+static void depthwise_general(const convopt_strip *strip) {
+    for (ptrdiff_t x = 0; x < strip->width; x += DEPTHWISE_ANY) {
+        const ptrdiff_t first = x * strip->stride_w;
+        const ptrdiff_t end = first + (DEPTHWISE_ANY - 1) * strip->stride_w + strip->taps_w;
+        if (first >= strip->left && end <= strip->right)
+            depthwise_any(1, strip, x);
+        else
+            depthwise_any(0, strip, x);
+    }
+}
+
+/* LIVE*ROWS sums, a vector of input per row, and a weight. */
+#define ROWS_1(X, TAPS, STRIDE) X(TAPS, STRIDE, 1)
+#define ROWS_2(X, TAPS, STRIDE) ROWS_1(X, TAPS, STRIDE) X(TAPS, STRIDE, 2)
+#define ROWS_3(X, TAPS, STRIDE) ROWS_2(X, TAPS, STRIDE) X(TAPS, STRIDE, 3)
+#define ROWS_4(X, TAPS, STRIDE) ROWS_3(X, TAPS, STRIDE) X(TAPS, STRIDE, 4)
+#if REGISTERS == 32
+#define WALKS(X)                                                                                                   \
+    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) ROWS_3(X, 7, 1) \
+    ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) ROWS_2(X, 11, 1) ROWS_2(X, 13, 1)                                              \
+    ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
+#else
+#define WALKS(X)                                                                                                   \
+    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) ROWS_2(X, 7, 1) \
+    ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) ROWS_1(X, 11, 1) ROWS_1(X, 13, 1)                                              \
+    ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
+#endif
+
+#define WALK(TAPS, STRIDE, ROWS)                                                   \
+    static void depthwise_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) { \
+        depthwise_walk(TAPS, STRIDE, ROWS, strip);                                 \
+    }
+#define WALK_ENTRY(TAPS, STRIDE, ROWS) {TAPS, STRIDE, ROWS, depthwise_##TAPS##_##STRIDE##_##ROWS},
+WALKS(WALK)
+
+static const convopt_depthwise_form depthwise_forms[] = {
+    WALKS(WALK_ENTRY){0, 0, 1, depthwise_general},
+    {0, 0, 0, NULL},
 };
 
-static convopt_depthwise *depthwise(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w,
-                                    int dilated, int *rows, int *columns) {
-    const int count = sizeof depthwise_bodies / sizeof *depthwise_bodies;
-    for (int i = 0; i < count && !dilated && taps_h == taps_w && stride_h == stride_w; i++)
-        if (taps_h == depthwise_bodies[i].taps && stride_h == depthwise_bodies[i].stride) {
-            *rows = depthwise_bodies[i].rows;
-            *columns = depthwise_bodies[i].columns;
-            return depthwise_bodies[i].body;
-        }
-    *rows = 1;
-    *columns = COLUMNS_ANY;
-    return depthwise_general;
+/* A pixel's channels as output channels see them. */
+static void depthwise_spread(ptrdiff_t columns, const void *from, ptrdiff_t pitch, int count, const void *numbers,
+                             void *to) {
+    const REAL *pixel = from;
+    REAL *spread = to;
+    const lanes lane = load_lanes(numbers);
+    for (ptrdiff_t column = 0; column < columns; column++, pixel += pitch, spread += VL)
+        store(spread, permute(load_first(pixel, count), lane));
 }

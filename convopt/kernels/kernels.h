@@ -173,34 +173,39 @@ typedef convopt_fft_multiply convopt_fft_multiply_one;
  * spectra of real filters divided by 2. */
 typedef convopt_fft_multiply convopt_fft_multiply_two;
 
-/* A strip of a depthwise convolution: `rows` output rows of `width` pixels, of `count` <= vl channels.
+/* A strip of a depthwise convolution: as many output rows as the form has, `width` pixels of each, of `count` <= vl
+ * channels. Dilation is gone: columns are counted in steps of it, from the first one that the first window reads.
  *
- * Row i of the input under the strip begins (at column 0, at the strip's first channel) at inputs[i]; tap `t` of output
- * row `r` reads row r*stride + t. A row of padding is `zeros`: CONVOPT_STRIP_REACH*pitch elements of zero, and vl more.
- * The first window begins at input column `column`, which may be negative; columns outside 0 .. columns-1 count as zero
- * and are not read.
- * weights[tap][vl] has zeros beyond count; `bias`, NULL or the first channel's, has vl readable elements. */
-#define CONVOPT_STRIP_ROWS 4    /* most output rows of a strip, on any ISA */
-#define CONVOPT_STRIP_COLUMNS 8 /* most pixels computed together, on any ISA */
-#define CONVOPT_STRIP_REACH 14  /* most columns under them that are read of a row of padding */
+ * Tap (t, s) of output pixel (r, x) reads from start + (x*stride_w + s)*pitch on in inputs[r*stride_h + t], which is
+ * NULL for a row of padding. Columns outside left .. right-1 are padding and are not read; tap rows outside
+ * first_tap .. last_tap-1 read nothing but padding and are left out.
+ * A whole vector is read from every pixel. weights[t][s] has vl elements; `bias`, NULL or the first channel's, as well. */
+#define CONVOPT_STRIP_ROWS 4 /* most output rows of a form, on any ISA */
 typedef struct {
-    ptrdiff_t taps_h, taps_w, stride_w, dilation_w;
+    ptrdiff_t taps_w, stride_h, stride_w, first_tap, last_tap;
     const void *const *inputs;
-    const void *zeros, *weights, *bias;
-    ptrdiff_t pitch, column, columns; /* input: elements from a column to the next, see above */
+    const void *weights, *bias;
+    ptrdiff_t start, pitch, left, right;
     void *out;
     ptrdiff_t out_row, out_pixel; /* elements from an output row, and pixel, to the next */
     ptrdiff_t width;
-    int rows, count;
+    int count;
     const convopt_epilogue *epilogue; /* lo and hi alone */
 } convopt_strip;
 
-typedef void convopt_depthwise(const convopt_strip *strip);
+typedef void convopt_depthwise_body(const convopt_strip *strip);
 
-/* The kernel for a problem, and how many output rows and columns it computes together: a strip has at most so many
- * rows, and had better have a multiple of so many pixels. `dilated` is whether either dilation is more than 1. */
-typedef convopt_depthwise *convopt_depthwise_for(ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h,
-                                                 ptrdiff_t stride_w, int dilated, int *rows, int *columns);
+/* What a body computes at a time; the form for any taps and stride, of one row and without NULL rows, has taps = 0. Of
+ * the others there is one for each number of rows up to a most. */
+typedef struct {
+    int taps, stride, rows; /* along the width; rows = 0 ends the table */
+    convopt_depthwise_body *body;
+} convopt_depthwise_form;
+
+/* to[j*vl + l] = from[j*pitch + numbers[l]] for j < columns, l < vl: a row of pixels, of which `count` <= vl channels
+ * are read, with channels repeated. numbers are integers as long as an element, below vl. */
+typedef void convopt_depthwise_spread(ptrdiff_t columns, const void *from, ptrdiff_t pitch, int count,
+                                      const void *numbers, void *to);
 
 /* rounds x LIMIT_SUMS independent multiply-adds of vectors in registers; result[0] is the factor, result[1] the addend,
  * at most 1, and vl elements are written there so that nothing is optimised away. Returns the operations done. */
@@ -275,7 +280,8 @@ typedef struct {
     convopt_fft_multiply_two *fft_multiply_two;
     convopt_stream_copy *stream_copy;
     convopt_stream_end *stream_end;
-    convopt_depthwise_for *depthwise;
+    const convopt_depthwise_form *depthwise_forms;
+    convopt_depthwise_spread *depthwise_spread;
     convopt_limit_multiply_add *limit_multiply_add;
     convopt_limit_read *limit_read;
     const convopt_grouped_form *grouped_forms;

@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_REACH, CONVOPT_GROUPED_AHEAD
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -86,23 +86,25 @@ cdef extern from "kernels.h":
         ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror, const void *h) noexcept nogil
 
     ctypedef struct Strip "convopt_strip":
-        ptrdiff_t taps_h, taps_w, stride_w, dilation_w
+        ptrdiff_t taps_w, stride_h, stride_w, first_tap, last_tap
         const void *const *inputs
-        const void *zeros
         const void *weights
         const void *bias
-        ptrdiff_t pitch, column, columns
+        ptrdiff_t start, pitch, left, right
         void *out
         ptrdiff_t out_row, out_pixel
         ptrdiff_t width
-        int rows, count
+        int count
         const Epilogue *epilogue
 
-    ctypedef void Depthwise "convopt_depthwise"(const Strip *strip) noexcept nogil
+    ctypedef void DepthwiseBody "convopt_depthwise_body"(const Strip *strip) noexcept nogil
 
-    ctypedef Depthwise *DepthwiseFor "convopt_depthwise_for"(
-        ptrdiff_t taps_h, ptrdiff_t taps_w, ptrdiff_t stride_h, ptrdiff_t stride_w, int dilated, int *rows,
-        int *columns) noexcept nogil
+    ctypedef struct DepthwiseForm "convopt_depthwise_form":
+        int taps, stride, rows
+        DepthwiseBody *body
+
+    ctypedef void DepthwiseSpread "convopt_depthwise_spread"(
+        ptrdiff_t columns, const void *source, ptrdiff_t pitch, int count, const void *numbers, void *to) noexcept nogil
 
     ctypedef double LimitMultiplyAdd "convopt_limit_multiply_add"(ptrdiff_t rounds, void *result) noexcept nogil
 
@@ -153,7 +155,8 @@ cdef extern from "kernels.h":
         FftMultiply *fft_multiply_two
         StreamCopy *stream_copy
         StreamEnd *stream_end
-        DepthwiseFor *depthwise
+        const DepthwiseForm *depthwise_forms
+        DepthwiseSpread *depthwise_spread
         LimitMultiplyAdd *limit_multiply_add
         LimitRead *limit_read
         const GroupedForm *grouped_forms

@@ -6,6 +6,9 @@
 #define NV_MAX 3
 #define TILE_MR {0, 8, 6, 4, 0}
 
+/* The vector stays in a register from here on: it is no memory operand of what follows. */
+#define HOLD(v) __asm__("" : "+x"(v))
+
 #include "vector.h"
 
 #include <immintrin.h>

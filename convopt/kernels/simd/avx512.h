@@ -6,6 +6,9 @@
 #define NV_MAX 4
 #define TILE_MR {0, 14, 14, 9, 6}
 
+/* The vector stays in a register from here on: it is no memory operand of what follows. */
+#define HOLD(v) __asm__("" : "+v"(v))
+
 #include "vector.h"
 
 #include <immintrin.h>

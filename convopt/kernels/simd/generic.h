@@ -6,6 +6,9 @@
 #define NV_MAX 2
 #define TILE_MR {0, 8, 5, 0, 0}
 
+/* The vector stays in a register from here on: it is no memory operand of what follows. */
+#define HOLD(v) ((void)0)
+
 #include "vector.h"
 
 static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
