@@ -17,12 +17,11 @@ from convopt.algorithms.contract import Work
 from convopt.kernels import cooktoom
 
 from cython.parallel cimport prange
-from libc.math cimport INFINITY
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, WinogradAxis, WinogradTile, kernels
+from convopt.kernels.registry cimport Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
 REVISION = 3
@@ -337,27 +336,10 @@ cdef class Implementation(Convolver):
         """One filter panel times the block's transformed tiles, and on to the output pixels."""
         cdef ptrdiff_t item = self.conv.itemsize, channel = group * self.conv.group_k + offset
         cdef ptrdiff_t wide = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
-        cdef ptrdiff_t register_tiles = (size + self.mr - 1) // self.mr, f, fh, fw, i, row, begin, end
-        cdef ptrdiff_t run, first, depth
-        cdef const char *panel = self.panel(group, offset)
-        cdef const char *u
-        cdef const void *rows[CONVOPT_MAX_MR]
         cdef Epilogue epilogue
-        epilogue.bias = epilogue.row_bias = NULL
-        epilogue.lo, epilogue.hi = -INFINITY, INFINITY
-        for f in range(self.frequencies):
-            fh, fw = min(f // self.w.frequencies, self.h.filters - 1), min(f % self.w.frequencies, self.w.filters - 1)
-            u = panel + (fh * self.w.filters + fw) * self.conv.group_c * wide * item
-            for i in range(register_tiles):
-                begin = i * size // register_tiles
-                end = (i + 1) * size // register_tiles
-                for run in range(self.runs):
-                    first = run * self.conv.group_c // self.runs
-                    depth = (run + 1) * self.conv.group_c // self.runs - first
-                    for row in range(begin, end):
-                        rows[row - begin] = v + (f * self.v_frequency + row * self.v_tile + first) * item
-                    self.kernels.igemm(<int>(end - begin), <int>wide, 1, depth, rows, u + first * wide * item, wide,
-                                       q + (f * self.q_frequency + begin * self.q_tile) * item, self.q_tile, run > 0, &epilogue)
+        self.kernels.winograd_product(
+            self.h, self.w, size, self.conv.group_c, self.runs, self.panel(group, offset), <int>wide, v, self.v_frequency, self.v_tile,
+            q, self.q_frequency, self.q_tile)
         epilogue = call.epilogue[0]
         if epilogue.bias != NULL:
             epilogue.bias = <const char *>epilogue.bias + channel * item
