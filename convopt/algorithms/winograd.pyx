@@ -24,7 +24,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 3
+REVISION = 4
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -35,12 +35,13 @@ cdef enum:
     # Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
     LEAST_REGISTER_TILES = 2
     MOST_TILES = 96
-    WIDE_FROM_CHANNELS = 384
+    # Filters of so many bytes are read from beyond L2.
+    WIDE_FROM_BYTES = 1 << 22
     # Tiles multiplied in the time that the filters take to arrive.
     READING_FILTERS = 8
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 24, 10: 24, 12: 24}
+_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 32, 10: 24, 12: 24}
 
 # max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
 # the channels of a run: fitted to zero-mean data with C = 8 to 512.
@@ -69,7 +70,7 @@ def candidates(shape):
     """Tile sizes `t`, the one likely to be fastest first, each with blocks that stay in L2 and with wide ones.
 
     nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
-    better read by few large blocks, and a transformed input that does not either by wide panels: then the wide ones come first.
+    better read by few large blocks, and their transformed input, which does not either, by wide panels: then those come first.
     """
     table = kernels(shape.itemsize)
     widest = min(table.nv_max, -(-shape.group_k // table.vl))
@@ -78,7 +79,8 @@ def candidates(shape):
         tiles = max(1, _tile_count(shape, {"t": t}))
         tall, wide = ({"t": t, "nv": nv, "tiles": min(tiles, most)} for nv, most in (
             (min(2, widest), _tiles_in_l2(shape, t, min(2, widest))), (widest, MOST_TILES)))
-        both = [wide, tall] if shape.group_c >= WIDE_FROM_CHANNELS else [tall, wide]
+        filter_bytes = _filter_values(_forms(shape)[t]) * shape.group_c * shape.group_k * shape.itemsize
+        both = [wide, tall] if filter_bytes >= WIDE_FROM_BYTES else [tall, wide]
         found += both if tall != wide else [tall]
     return found
 
@@ -87,7 +89,7 @@ def _tiles_in_l2(shape, t, nv):
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
     table, form = kernels(shape.itemsize), _forms(shape)[t]
     tile_bytes = _frequencies(form) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
-    rows = _frequencies(form) / (_filters(form[0]) * _filters(form[1]))  # of products with each filter value, per tile
+    rows = _frequencies(form) / _filter_values(form)  # of products with each filter value, per tile
     return max(table.mr[nv], int(LEAST_REGISTER_TILES * table.mr[nv] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
 
@@ -108,7 +110,7 @@ def work(shape, params, threads):
     padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
     frequencies = _frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-    filters = shape.group_c * padded_k * _filters(form[0]) * _filters(form[1])
+    filters = shape.group_c * padded_k * _filter_values(form)
     passes = 2 if params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"])) else 4
     return Work(
         gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
@@ -144,6 +146,11 @@ def _filters(axis):
     """Values of a transformed filter along an axis."""
     stride, t, _ = axis
     return t + stride - 1
+
+
+def _filter_values(form):
+    """Values of a transformed filter."""
+    return _filters(form[0]) * _filters(form[1])
 
 
 def _tile_starts(size, step, dilation):
