@@ -96,6 +96,6 @@ static __typeof__(&igemm_1) const igemm_by_width[CONVOPT_MAX_NV] = {igemm_1, ige
 
 static void igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b,
                   ptrdiff_t ldb, void *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) {
-    igemm_by_width[(nr - 1) / VL](mr, nr, taps, depth, (const REAL *const *)rows, b, ldb, out, ldo, accumulate, epilogue,
-                                  (const REAL *)b + PREFETCH_ROWS * ldb, ldb);
+    igemm_by_width[(nr - 1) / VL](mr, nr, taps, depth, (const REAL *const *)rows, b, ldb, out, ldo, accumulate,
+                                  epilogue, (const REAL *)b + PREFETCH_ROWS * ldb, ldb);
 }

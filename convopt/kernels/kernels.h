@@ -87,9 +87,9 @@ typedef void convopt_winograd_input(const convopt_winograd_axis *h, const convop
                                     ptrdiff_t row_stride, ptrdiff_t column_stride, void *v, ptrdiff_t ldf,
                                     ptrdiff_t ldv);
 
-/* q[f*ldqf + i*ldq + k] = sum_{c < channels} v[f*ldf + i*ldv + c] * u[(f'*channels + c)*nr + k] for i < count, k < nr, where
- * f' is the value of the filter for frequency f; nr is whole vectors, at most nv_max of them. The sum is made of `runs`
- * sums of as many channels each, more or less. */
+/* q[f*ldqf + i*ldq + k] = sum_{c < channels} v[f*ldf + i*ldv + c] * u[(f'*channels + c)*nr + k] for i < count, k < nr,
+ * where f' is the value of the filter for frequency f; nr is whole vectors, at most nv_max of them. The sum is made of
+ * `runs` sums of as many channels each, more or less. */
 typedef void convopt_winograd_product(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
                                       ptrdiff_t channels, ptrdiff_t runs, const void *u, int nr, const void *v,
                                       ptrdiff_t ldf, ptrdiff_t ldv, void *q, ptrdiff_t ldqf, ptrdiff_t ldq);

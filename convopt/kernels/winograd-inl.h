@@ -16,7 +16,8 @@ static ALWAYS_INLINE REAL *moved(const REAL *p) {
 /* Stride 2 has a second phase, whose filter is the odd tap alone: its pixels are frequencies as they are.
  *
  * A pass that reads pixels, and one that writes them, fetches those of the next tile, which lies `stride * m` steps on
- * except at the end of a row of tiles; the pass that writes V fetches what the next vector's will write, which lies behind. */
+ * except at the end of a row of tiles; the pass that writes V fetches what the next vector's will write, which lies
+ * behind. */
 static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, const int m, const int pixels,
                                               ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
                                               ptrdiff_t from_step, REAL *to, ptrdiff_t to_line, ptrdiff_t to_step) {
@@ -169,8 +170,9 @@ static ALWAYS_INLINE const REAL *winograd_panel(const convopt_winograd_axis *h, 
 /* Twice so many bytes of filters stay in the smallest first-level cache, beside the other operands of a product. */
 enum { PRODUCT_FILTER_BYTES = 1 << 14 };
 
-/* Each register tile fetches a part of the filters of the next sum. Where these would displace its own, the first, which finds
- * those no nearer than in the second-level cache, fetches them a few rows on, and the others do its part. */
+/* Each register tile fetches a part of the filters of the next sum. Where these would displace its own, the first,
+ * which finds those no nearer than in the second-level cache, fetches them a few rows on, and the others do its part.
+ */
 static void winograd_product(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
                              ptrdiff_t channels, ptrdiff_t runs, const void *u, int nr, const void *v, ptrdiff_t ldf,
                              ptrdiff_t ldv, void *q, ptrdiff_t ldqf, ptrdiff_t ldq) {
@@ -183,14 +185,16 @@ static void winograd_product(const convopt_winograd_axis *h, const convopt_winog
         const REAL *next = f + 1 < frequencies ? winograd_panel(h, w, f + 1, u, panel) : end;
         for (ptrdiff_t run = 0; run < runs; run++) {
             const ptrdiff_t first = run * channels / runs, depth = (run + 1) * channels / runs - first;
-            const ptrdiff_t alone = depth * nr * REAL_BYTES > PRODUCT_FILTER_BYTES, parts = tiles > alone ? tiles - alone : 1;
+            const ptrdiff_t alone = depth * nr * REAL_BYTES > PRODUCT_FILTER_BYTES,
+                            parts = tiles > alone ? tiles - alone : 1;
             const REAL *after = run + 1 < runs ? b + (first + depth) * nr : next;
             for (ptrdiff_t i = 0; i < tiles; i++) {
                 const ptrdiff_t begin = i * count / tiles, high = (i + 1) * count / tiles - begin;
                 const REAL *rows[CONVOPT_MAX_MR], *row = (const REAL *)v + f * ldf + begin * ldv + first;
                 for (int j = 0; j < high; j++, row += ldv) rows[j] = row;
                 const ptrdiff_t ahead_step = i < alone ? nr : (nr + parts - 1) / parts;
-                const REAL *ahead = i < alone ? b + (first + PREFETCH_ROWS) * nr : after + (i - alone) * depth * ahead_step;
+                const REAL *ahead =
+                    i < alone ? b + (first + PREFETCH_ROWS) * nr : after + (i - alone) * depth * ahead_step;
                 igemm_by_width[nr / VL - 1]((int)high, nr, 1, depth, rows, b + first * nr, nr,
                                             (REAL *)q + f * ldqf + begin * ldq, ldq, run > 0, &none, ahead, ahead_step);
             }
