@@ -8,9 +8,10 @@ ones, which only changes where tiles start and how far apart their pixels lie. S
 of an axis two convolutions of stride 1, whose products are summed by the output transform.
 
 Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
-filter panel > frequency > rows of the register tile; bias, activation and the output transform follow each panel. The
-transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block.
-No intermediate is larger than a block.
+filter panel > frequency > run of channels > register tile; bias, activation and the output transform follow each panel. The
+transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block:
+the register tiles of one run, which share its filters in L1, fetch those of the next meanwhile. No intermediate is larger than
+a block.
 """
 
 from convopt.algorithms.contract import Work
