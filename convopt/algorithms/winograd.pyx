@@ -8,24 +8,24 @@ ones, which only changes where tiles start and how far apart their pixels lie. S
 of an axis two convolutions of stride 1, whose products are summed by the output transform.
 
 Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
-filter panel > frequency > rows of the register tile; bias, activation and the output transform follow each panel. The
-transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block.
-No intermediate is larger than a block.
+filter panel > frequency > run of channels > register tile; bias, activation and the output transform follow each panel. The
+transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block:
+the register tiles of one run, which share its filters in L1, fetch those of the next meanwhile. No intermediate is larger than
+a block.
 """
 
 from convopt.algorithms.contract import Work
 from convopt.kernels import cooktoom
 
 from cython.parallel cimport prange
-from libc.math cimport INFINITY
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue, WinogradAxis, WinogradTile, kernels
+from convopt.kernels.registry cimport Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 3
+REVISION = 4
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -36,12 +36,13 @@ cdef enum:
     # Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
     LEAST_REGISTER_TILES = 2
     MOST_TILES = 96
-    WIDE_FROM_CHANNELS = 384
+    # Filters of so many bytes are read from beyond L2.
+    WIDE_FROM_BYTES = 1 << 22
     # Tiles multiplied in the time that the filters take to arrive.
     READING_FILTERS = 8
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 24, 10: 24, 12: 24}
+_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 32, 10: 24, 12: 24}
 
 # max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
 # the channels of a run: fitted to zero-mean data with C = 8 to 512.
@@ -70,7 +71,7 @@ def candidates(shape):
     """Tile sizes `t`, the one likely to be fastest first, each with blocks that stay in L2 and with wide ones.
 
     nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
-    better read by few large blocks, and a transformed input that does not either by wide panels: then the wide ones come first.
+    better read by few large blocks, and their transformed input, which does not either, by wide panels: then those come first.
     """
     table = kernels(shape.itemsize)
     widest = min(table.nv_max, -(-shape.group_k // table.vl))
@@ -79,7 +80,8 @@ def candidates(shape):
         tiles = max(1, _tile_count(shape, {"t": t}))
         tall, wide = ({"t": t, "nv": nv, "tiles": min(tiles, most)} for nv, most in (
             (min(2, widest), _tiles_in_l2(shape, t, min(2, widest))), (widest, MOST_TILES)))
-        both = [wide, tall] if shape.group_c >= WIDE_FROM_CHANNELS else [tall, wide]
+        filter_bytes = _filter_values(_forms(shape)[t]) * shape.group_c * shape.group_k * shape.itemsize
+        both = [wide, tall] if filter_bytes >= WIDE_FROM_BYTES else [tall, wide]
         found += both if tall != wide else [tall]
     return found
 
@@ -88,7 +90,7 @@ def _tiles_in_l2(shape, t, nv):
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
     table, form = kernels(shape.itemsize), _forms(shape)[t]
     tile_bytes = _frequencies(form) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
-    rows = _frequencies(form) / (_filters(form[0]) * _filters(form[1]))  # of products with each filter value, per tile
+    rows = _frequencies(form) / _filter_values(form)  # of products with each filter value, per tile
     return max(table.mr[nv], int(LEAST_REGISTER_TILES * table.mr[nv] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
 
@@ -109,7 +111,7 @@ def work(shape, params, threads):
     padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
     frequencies = _frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-    filters = shape.group_c * padded_k * _filters(form[0]) * _filters(form[1])
+    filters = shape.group_c * padded_k * _filter_values(form)
     passes = 2 if params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"])) else 4
     return Work(
         gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
@@ -145,6 +147,11 @@ def _filters(axis):
     """Values of a transformed filter along an axis."""
     stride, t, _ = axis
     return t + stride - 1
+
+
+def _filter_values(form):
+    """Values of a transformed filter."""
+    return _filters(form[0]) * _filters(form[1])
 
 
 def _tile_starts(size, step, dilation):
@@ -337,27 +344,10 @@ cdef class Implementation(Convolver):
         """One filter panel times the block's transformed tiles, and on to the output pixels."""
         cdef ptrdiff_t item = self.conv.itemsize, channel = group * self.conv.group_k + offset
         cdef ptrdiff_t wide = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
-        cdef ptrdiff_t register_tiles = (size + self.mr - 1) // self.mr, f, fh, fw, i, row, begin, end
-        cdef ptrdiff_t run, first, depth
-        cdef const char *panel = self.panel(group, offset)
-        cdef const char *u
-        cdef const void *rows[CONVOPT_MAX_MR]
         cdef Epilogue epilogue
-        epilogue.bias = epilogue.row_bias = NULL
-        epilogue.lo, epilogue.hi = -INFINITY, INFINITY
-        for f in range(self.frequencies):
-            fh, fw = min(f // self.w.frequencies, self.h.filters - 1), min(f % self.w.frequencies, self.w.filters - 1)
-            u = panel + (fh * self.w.filters + fw) * self.conv.group_c * wide * item
-            for i in range(register_tiles):
-                begin = i * size // register_tiles
-                end = (i + 1) * size // register_tiles
-                for run in range(self.runs):
-                    first = run * self.conv.group_c // self.runs
-                    depth = (run + 1) * self.conv.group_c // self.runs - first
-                    for row in range(begin, end):
-                        rows[row - begin] = v + (f * self.v_frequency + row * self.v_tile + first) * item
-                    self.kernels.igemm(<int>(end - begin), <int>wide, 1, depth, rows, u + first * wide * item, wide,
-                                       q + (f * self.q_frequency + begin * self.q_tile) * item, self.q_tile, run > 0, &epilogue)
+        self.kernels.winograd_product(
+            self.h, self.w, size, self.conv.group_c, self.runs, self.panel(group, offset), <int>wide, v, self.v_frequency, self.v_tile,
+            q, self.q_frequency, self.q_tile)
         epilogue = call.epilogue[0]
         if epilogue.bias != NULL:
             epilogue.bias = <const char *>epilogue.bias + channel * item

@@ -4,7 +4,9 @@
  * sum, each step loads nv vectors of b and multiplies them by mr broadcast elements. */
 
 /* Filter panels outgrow L1 and stream from L2: fetched this many rows ahead they arrive in time (6 % on 7x7x512). A
- * prefetch beyond the end of b faults nothing. */
+ * prefetch beyond the end of b faults nothing.
+ *
+ * What a body fetches is up to its caller: nv vectors a step at `ahead`, which moves by ahead_step. */
 enum { PREFETCH_ROWS = 6 };
 
 /* sum += out, whose last vector has `last` elements. */
@@ -18,7 +20,8 @@ static ALWAYS_INLINE void igemm_add(const int mr, const int nv, vec (*sum)[CONVO
 
 static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff_t taps, ptrdiff_t depth,
                                      const REAL *const *rows, const REAL *b, ptrdiff_t ldb, REAL *out, ptrdiff_t ldo,
-                                     int accumulate, const convopt_epilogue *epilogue) {
+                                     int accumulate, const convopt_epilogue *epilogue, const REAL *ahead,
+                                     ptrdiff_t ahead_step) {
     vec sum[CONVOPT_MAX_MR][CONVOPT_MAX_NV];
     const REAL *bias = epilogue->bias, *row_bias = epilogue->row_bias;
     const int last = nr - (nv - 1) * VL; /* columns of the last vector */
@@ -30,10 +33,10 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
     for (ptrdiff_t t = 0; t < taps; t++, rows += mr) {
         const REAL *row[CONVOPT_MAX_MR];
         UNROLL for (int i = 0; i < mr; i++) row[i] = rows[i];
-        for (ptrdiff_t c = 0; c < depth; c++, b += ldb) {
+        for (ptrdiff_t c = 0; c < depth; c++, b += ldb, ahead += ahead_step) {
             vec column[CONVOPT_MAX_NV];
             UNROLL for (int v = 0; v < nv; v++) column[v] = load(b + v * VL);
-            UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(b + PREFETCH_ROWS * ldb + v * VL);
+            UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(ahead + v * VL);
             UNROLL for (int i = 0; i < mr; i++) {
                 const vec x = broadcast(row[i][c]);
                 UNROLL for (int v = 0; v < nv; v++) sum[i][v] += x * column[v];
@@ -62,12 +65,14 @@ static const int tile_mr[CONVOPT_MAX_NV + 1] = TILE_MR;
 #define TILE(MR)                                                                                   \
     case MR:                                                                                       \
         if (MR <= tile_mr[NV] && NV <= NV_MAX)                                                     \
-            igemm_tile(MR, NV, nr, taps, depth, rows, b, ldb, out, ldo, accumulate, epilogue);     \
+            igemm_tile(MR, NV, nr, taps, depth, rows, b, ldb, out, ldo, accumulate, epilogue,      \
+                       ahead, ahead_step);                                                         \
         return;
 #define TILES(NAME)                                                                                \
     static __attribute__((noinline)) void NAME(                                                    \
         int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const REAL *const *rows, const REAL *b,   \
-        ptrdiff_t ldb, REAL *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) { \
+        ptrdiff_t ldb, REAL *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue, \
+        const REAL *ahead, ptrdiff_t ahead_step) {                                                 \
         switch (mr) {                                                                              \
             TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)                        \
             TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16)                 \
@@ -87,8 +92,10 @@ TILES(igemm_3)
 TILES(igemm_4)
 #undef NV
 
+static __typeof__(&igemm_1) const igemm_by_width[CONVOPT_MAX_NV] = {igemm_1, igemm_2, igemm_3, igemm_4};
+
 static void igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b,
                   ptrdiff_t ldb, void *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue) {
-    static __typeof__(&igemm_1) const by_width[CONVOPT_MAX_NV] = {igemm_1, igemm_2, igemm_3, igemm_4};
-    by_width[(nr - 1) / VL](mr, nr, taps, depth, (const REAL *const *)rows, b, ldb, out, ldo, accumulate, epilogue);
+    igemm_by_width[(nr - 1) / VL](mr, nr, taps, depth, (const REAL *const *)rows, b, ldb, out, ldo, accumulate,
+                                  epilogue, (const REAL *)b + PREFETCH_ROWS * ldb, ldb);
 }

@@ -24,6 +24,7 @@ const convopt_kernels KERNELS = {
     .gather = gather,
     .winograd_axes = winograd_axes,
     .winograd_input = winograd_input,
+    .winograd_product = winograd_product,
     .winograd_output = winograd_output,
     .winograd_filter = winograd_filter,
     .fft_forward = fft_forward,

@@ -69,7 +69,7 @@ typedef void convopt_winograd_last(ptrdiff_t lines, const void *from, ptrdiff_t 
 typedef struct {
     int t, taps, stride;
     int inputs, outputs, frequencies, filters;
-    convopt_winograd_pass *input, *output;
+    convopt_winograd_pass *first, *input, *output;
     convopt_winograd_last *last;
 } convopt_winograd_axis;
 
@@ -86,6 +86,13 @@ typedef void convopt_winograd_input(const convopt_winograd_axis *h, const convop
                                     const convopt_winograd_tile *tiles, ptrdiff_t channels, const void *x,
                                     ptrdiff_t row_stride, ptrdiff_t column_stride, void *v, ptrdiff_t ldf,
                                     ptrdiff_t ldv);
+
+/* q[f*ldqf + i*ldq + k] = sum_{c < channels} v[f*ldf + i*ldv + c] * u[(f'*channels + c)*nr + k] for i < count, k < nr,
+ * where f' is the value of the filter for frequency f; nr is whole vectors, at most nv_max of them. The sum is made of
+ * `runs` sums of as many channels each, more or less. */
+typedef void convopt_winograd_product(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                                      ptrdiff_t channels, ptrdiff_t runs, const void *u, int nr, const void *v,
+                                      ptrdiff_t ldf, ptrdiff_t ldv, void *q, ptrdiff_t ldqf, ptrdiff_t ldq);
 
 /* The output pixels of each tile i < count from q[f*ldf + i*ldq + k], k < channels; q and `bias` are readable to whole
  * vectors of k, row_bias is NULL. Nothing but the existing pixels' channels is written. */
@@ -265,6 +272,7 @@ typedef struct {
     convopt_gather *gather;
     const convopt_winograd_axis *winograd_axes; /* ends with a row whose t is 0 */
     convopt_winograd_input *winograd_input;
+    convopt_winograd_product *winograd_product;
     convopt_winograd_output *winograd_output;
     convopt_winograd_filter *winograd_filter;
     convopt_fft_forward *fft_forward;

@@ -31,6 +31,10 @@ cdef extern from "kernels.h":
         const WinogradAxis *h, const WinogradAxis *w, ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels,
         const void *x, ptrdiff_t row_stride, ptrdiff_t column_stride, void *v, ptrdiff_t ldf, ptrdiff_t ldv) noexcept nogil
 
+    ctypedef void WinogradProduct "convopt_winograd_product"(
+        const WinogradAxis *h, const WinogradAxis *w, ptrdiff_t count, ptrdiff_t channels, ptrdiff_t runs, const void *u, int nr,
+        const void *v, ptrdiff_t ldf, ptrdiff_t ldv, void *q, ptrdiff_t ldqf, ptrdiff_t ldq) noexcept nogil
+
     ctypedef void WinogradOutput "convopt_winograd_output"(
         const WinogradAxis *h, const WinogradAxis *w, ptrdiff_t count, const WinogradTile *tiles, ptrdiff_t channels,
         const void *q, ptrdiff_t ldf, ptrdiff_t ldq, void *out, ptrdiff_t row_stride, ptrdiff_t column_stride,
@@ -140,6 +144,7 @@ cdef extern from "kernels.h":
         Gather *gather
         const WinogradAxis *winograd_axes
         WinogradInput *winograd_input
+        WinogradProduct *winograd_product
         WinogradOutput *winograd_output
         WinogradFilter *winograd_filter
         FftForward *fft_forward

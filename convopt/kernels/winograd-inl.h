@@ -13,19 +13,29 @@ static ALWAYS_INLINE REAL *moved(const REAL *p) {
     return (REAL *)p;
 }
 
-/* Stride 2 has a second phase, whose filter is the odd tap alone: its pixels are frequencies as they are. */
-static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, const int m, ptrdiff_t lines,
-                                              const REAL *from, ptrdiff_t from_line, ptrdiff_t from_step, REAL *to,
-                                              ptrdiff_t to_line, ptrdiff_t to_step) {
+/* Stride 2 has a second phase, whose filter is the odd tap alone: its pixels are frequencies as they are.
+ *
+ * A pass that reads pixels, and one that writes them, fetches those of the next tile, which lies `stride * m` steps on
+ * except at the end of a row of tiles; the pass that writes V fetches what the next vector's will write, which lies
+ * behind. */
+static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, const int m, const int pixels,
+                                              ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
+                                              ptrdiff_t from_step, REAL *to, ptrdiff_t to_line, ptrdiff_t to_step) {
     const int odd = stride == 1 ? 0 : m;
     for (; lines > 0; lines--, from += from_line, to += to_line) {
         vec d[WINOGRAD_MAX_LINE], v[WINOGRAD_MAX_LINE];
         const REAL *element = from;
-        UNROLL for (int i = 0; i < t + odd; i++, element = moved(element + from_step)) d[i] = load(element);
+        UNROLL for (int i = 0; i < t + odd; i++, element = moved(element + from_step)) {
+            d[i] = load(element);
+            if (pixels) __builtin_prefetch(element + stride * m * from_step);
+        }
         winograd_input_1d(t, d, stride, v, 1);
         UNROLL for (int i = 0; i < odd; i++) v[t + i] = d[2 * i + 1];
         REAL *frequency = to;
-        UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + to_step)) store(frequency, v[i]);
+        UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + to_step)) {
+            store(frequency, v[i]);
+            if (!pixels) __builtin_prefetch(frequency + VL, 1);
+        }
     }
 }
 
@@ -46,7 +56,10 @@ static ALWAYS_INLINE void winograd_output_pass(const int stride, const int t, co
             bias += bias_line;
         }
         REAL *pixel = to;
-        UNROLL for (int i = 0; i < m; i++, pixel = moved(pixel + to_step)) store(pixel, y[i]);
+        UNROLL for (int i = 0; i < m; i++, pixel = moved(pixel + to_step)) {
+            store(pixel, y[i]);
+            if (last) __builtin_prefetch(pixel + m * to_step, 1);
+        }
     }
 }
 
@@ -54,7 +67,12 @@ static ALWAYS_INLINE void winograd_output_pass(const int stride, const int t, co
     static void winograd_input_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,           \
                                                     ptrdiff_t from_step, void *to, ptrdiff_t to_line,                 \
                                                     ptrdiff_t to_step) {                                              \
-        winograd_input_pass(STRIDE, T, M, lines, from, from_line, from_step, to, to_line, to_step);                   \
+        winograd_input_pass(STRIDE, T, M, 0, lines, from, from_line, from_step, to, to_line, to_step);                \
+    }                                                                                                                 \
+    static void winograd_first_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,           \
+                                                    ptrdiff_t from_step, void *to, ptrdiff_t to_line,                 \
+                                                    ptrdiff_t to_step) {                                              \
+        winograd_input_pass(STRIDE, T, M, 1, lines, from, from_line, from_step, to, to_line, to_step);                \
     }                                                                                                                 \
     static void winograd_output_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,          \
                                                      ptrdiff_t from_step, void *to, ptrdiff_t to_line,                \
@@ -82,6 +100,7 @@ static const convopt_winograd_axis winograd_axes[] = {
      .outputs = M,                                   \
      .frequencies = STRIDE == 1 ? T : T + M,         \
      .filters = STRIDE == 1 ? T : T + 1,             \
+     .first = winograd_first_##STRIDE##_##T##_##M,   \
      .input = winograd_input_##STRIDE##_##T##_##M,   \
      .output = winograd_output_##STRIDE##_##T##_##M, \
      .last = winograd_last_##STRIDE##_##T##_##M},
@@ -130,12 +149,55 @@ static void winograd_input(const convopt_winograd_axis *h, const convopt_winogra
             else if (!w->input)
                 h->input(vectors, pixels, VL, row, to, VL, ldf);
             else {
-                w->input(h->inputs, pixels, row, column, half, half_line, VL);
+                w->first(h->inputs, pixels, row, column, half, half_line, VL);
                 h->input(w->frequencies, half, VL, half_line, to, ldf, w->frequencies * ldf);
             }
             left -= vectors * VL;
             from += vectors * VL;
             to += vectors * VL;
+        }
+    }
+}
+
+/* The filters that frequency f is multiplied by. */
+static ALWAYS_INLINE const REAL *winograd_panel(const convopt_winograd_axis *h, const convopt_winograd_axis *w, int f,
+                                                const void *u, ptrdiff_t panel) {
+    const int i = f / w->frequencies, j = f % w->frequencies;
+    const int row = i < h->filters ? i : h->filters - 1, column = j < w->filters ? j : w->filters - 1;
+    return (const REAL *)u + (row * w->filters + column) * panel;
+}
+
+/* Twice so many bytes of filters stay in the smallest first-level cache, beside the other operands of a product. */
+enum { PRODUCT_FILTER_BYTES = 1 << 14 };
+
+/* Each register tile fetches a part of the filters of the next sum. Where these would displace its own, the first,
+ * which finds those no nearer than in the second-level cache, fetches them a few rows on, and the others do its part.
+ */
+static void winograd_product(const convopt_winograd_axis *h, const convopt_winograd_axis *w, ptrdiff_t count,
+                             ptrdiff_t channels, ptrdiff_t runs, const void *u, int nr, const void *v, ptrdiff_t ldf,
+                             ptrdiff_t ldv, void *q, ptrdiff_t ldqf, ptrdiff_t ldq) {
+    static const convopt_epilogue none = {NULL, NULL, -INFINITY, INFINITY};
+    const int mr = tile_mr[nr / VL], frequencies = h->frequencies * w->frequencies;
+    const ptrdiff_t tiles = (count + mr - 1) / mr, panel = channels * nr;
+    const REAL *end = (const REAL *)u + h->filters * w->filters * panel;
+    for (int f = 0; f < frequencies; f++) {
+        const REAL *b = winograd_panel(h, w, f, u, panel);
+        const REAL *next = f + 1 < frequencies ? winograd_panel(h, w, f + 1, u, panel) : end;
+        for (ptrdiff_t run = 0; run < runs; run++) {
+            const ptrdiff_t first = run * channels / runs, depth = (run + 1) * channels / runs - first;
+            const ptrdiff_t alone = depth * nr * REAL_BYTES > PRODUCT_FILTER_BYTES,
+                            parts = tiles > alone ? tiles - alone : 1;
+            const REAL *after = run + 1 < runs ? b + (first + depth) * nr : next;
+            for (ptrdiff_t i = 0; i < tiles; i++) {
+                const ptrdiff_t begin = i * count / tiles, high = (i + 1) * count / tiles - begin;
+                const REAL *rows[CONVOPT_MAX_MR], *row = (const REAL *)v + f * ldf + begin * ldv + first;
+                for (int j = 0; j < high; j++, row += ldv) rows[j] = row;
+                const ptrdiff_t ahead_step = i < alone ? nr : (nr + parts - 1) / parts;
+                const REAL *ahead =
+                    i < alone ? b + (first + PREFETCH_ROWS) * nr : after + (i - alone) * depth * ahead_step;
+                igemm_by_width[nr / VL - 1]((int)high, nr, 1, depth, rows, b + first * nr, nr,
+                                            (REAL *)q + f * ldqf + begin * ldq, ldq, run > 0, &none, ahead, ahead_step);
+            }
         }
     }
 }
