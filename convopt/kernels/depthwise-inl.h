@@ -28,10 +28,12 @@ static ALWAYS_INLINE void depthwise_store(const depthwise_epilogue *epilogue, RE
         store_first(to, sum, epilogue->count);
 }
 
-static ALWAYS_INLINE void depthwise_walk(const int taps, const int stride, const int rows, const convopt_strip *strip) {
+/* square: as many taps and the same stride along the height, and none of them left out: loops of constant length. */
+static ALWAYS_INLINE void depthwise_walk(const int square, const int taps, const int stride, const int rows,
+                                         const convopt_strip *strip) {
     const int live = (taps + stride - 1) / stride, in_registers = live * rows + rows < REGISTERS;
-    const ptrdiff_t left = strip->left, right = strip->right, row_step = strip->stride_h;
-    const ptrdiff_t first = strip->first_tap, high = strip->last_tap - first;
+    const ptrdiff_t left = strip->left, right = strip->right, row_step = square ? stride : strip->stride_h;
+    const ptrdiff_t first = square ? 0 : strip->first_tap, high = square ? taps : strip->last_tap - first;
     const REAL *const *const inputs = (const REAL *const *)strip->inputs + first;
     const REAL *const panel = (const REAL *)strip->weights + first * taps * VL;
     const depthwise_epilogue epilogue = depthwise_begin(strip);
@@ -84,7 +86,8 @@ static ALWAYS_INLINE void depthwise_any(const int inside, const convopt_strip *s
             const vec weight = load(weights);
             UNROLL for (int c = 0; c < DEPTHWISE_ANY; c++) {
                 const ptrdiff_t at = (x + c) * strip->stride_w + s;
-                if (inside || (at >= strip->left && at < strip->right)) sum[c] += load(*row + strip->start + at * strip->pitch) * weight;
+                if (inside || (at >= strip->left && at < strip->right))
+                    sum[c] += load(*row + strip->start + at * strip->pitch) * weight;
             }
         }
     }
@@ -112,20 +115,26 @@ static void depthwise_general(const convopt_strip *strip) {
 #define ROWS_3(X, TAPS, STRIDE) ROWS_2(X, TAPS, STRIDE) X(TAPS, STRIDE, 3)
 #define ROWS_4(X, TAPS, STRIDE) ROWS_3(X, TAPS, STRIDE) X(TAPS, STRIDE, 4)
 #if REGISTERS == 32
-#define WALKS(X)                                                                                                   \
-    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) ROWS_3(X, 7, 1) \
-    ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) ROWS_2(X, 11, 1) ROWS_2(X, 13, 1)                                              \
-    ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
+#define WALKS(X)                                                                                                    \
+    ROWS_4(X, 1, 1)                                                                                                 \
+    ROWS_4(X, 2, 1)                                                                                                 \
+    ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) ROWS_3(X, 7, 1) ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) \
+        ROWS_2(X, 11, 1) ROWS_2(X, 13, 1) ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
 #else
-#define WALKS(X)                                                                                                   \
-    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) ROWS_2(X, 7, 1) \
-    ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) ROWS_1(X, 11, 1) ROWS_1(X, 13, 1)                                              \
-    ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
+#define WALKS(X)                                                                                                    \
+    ROWS_4(X, 1, 1)                                                                                                 \
+    ROWS_4(X, 2, 1)                                                                                                 \
+    ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) ROWS_2(X, 7, 1) ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) \
+        ROWS_1(X, 11, 1) ROWS_1(X, 13, 1) ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
 #endif
 
-#define WALK(TAPS, STRIDE, ROWS)                                                   \
-    static void depthwise_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) { \
-        depthwise_walk(TAPS, STRIDE, ROWS, strip);                                 \
+#define WALK(TAPS, STRIDE, ROWS)                                                                    \
+    static void depthwise_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) {                  \
+        if (((TAPS) == 3 || (TAPS) == 5) && strip->stride_h == (STRIDE) && strip->first_tap == 0 && \
+            strip->last_tap == (TAPS))                                                              \
+            depthwise_walk(1, TAPS, STRIDE, ROWS, strip);                                           \
+        else                                                                                        \
+            depthwise_walk(0, TAPS, STRIDE, ROWS, strip);                                           \
     }
 #define WALK_ENTRY(TAPS, STRIDE, ROWS) {TAPS, STRIDE, ROWS, depthwise_##TAPS##_##STRIDE##_##ROWS},
 WALKS(WALK)

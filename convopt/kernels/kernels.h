@@ -186,7 +186,8 @@ typedef convopt_fft_multiply convopt_fft_multiply_two;
  * Tap (t, s) of output pixel (r, x) reads from start + (x*stride_w + s)*pitch on in inputs[r*stride_h + t], which is
  * NULL for a row of padding. Columns outside left .. right-1 are padding and are not read; tap rows outside
  * first_tap .. last_tap-1 read nothing but padding and are left out.
- * A whole vector is read from every pixel. weights[t][s] has vl elements; `bias`, NULL or the first channel's, as well. */
+ * A whole vector is read from every pixel. weights[t][s] has vl elements; `bias`, NULL or the first channel's, as well.
+ */
 #define CONVOPT_STRIP_ROWS 4 /* most output rows of a form, on any ISA */
 typedef struct {
     ptrdiff_t taps_w, stride_h, stride_w, first_tap, last_tap;
