@@ -10,7 +10,7 @@ of stride stride/g, each on every dilation-th pixel, and each is walked by itsel
 Where a channel has several filters (multiplier = K/C > 1), or channels are fewer than a vector has lanes, the input rows
 of a strip are first spread out in the workspace, whole vectors to a pixel, each channel as often as it has filters.
 
-Loops, outermost first: share of a thread > strip of output rows > run of columns > vector of channels > phase of columns.
+Loops, outermost first: share of a thread > strip of output rows > run of columns > phase of them > vector of channels.
 """
 
 import math
@@ -104,7 +104,8 @@ cdef class Implementation(Convolver):
     cdef DepthwiseBody *bodies[CONVOPT_STRIP_ROWS + 1]  # by output rows
     cdef ptrdiff_t most_rows
     cdef ptrdiff_t vl, blocks            # channels of a vector, vectors of channels
-    cdef bint spreading, overlapping     # whether the last vector begins before the one before it ends
+    cdef ptrdiff_t last_channel          # where the last vector begins: back in the one before it, if so it can be read whole
+    cdef bint spreading, overlapping     # whether it is so
     cdef ptrdiff_t stride_h, stride_w, phases_h, phases_w, run_columns
 
     def __init__(self, shape, dict params):
@@ -121,6 +122,7 @@ cdef class Implementation(Convolver):
         self.spreading = self.conv.group_k > 1 or self.conv.k < self.vl
         self.blocks = (self.conv.k + self.vl - 1) // self.vl
         self.overlapping = not self.spreading and self.conv.k % self.vl != 0
+        self.last_channel = self.conv.k - self.vl if self.overlapping else (self.blocks - 1) * self.vl
 
     cdef ptrdiff_t input_rows(self, ptrdiff_t rows) noexcept nogil:
         """Under a strip."""
@@ -142,16 +144,12 @@ cdef class Implementation(Convolver):
     cdef size_t workspace_size(self, int threads) noexcept nogil:
         return threads * (self.pointers_size() + whole(self.spread_size(), CACHE_LINE))
 
-    cdef ptrdiff_t channel(self, ptrdiff_t block) noexcept nogil:
-        """The first output channel of a vector; the last vector is moved back so as to be whole, if it can be read as it lies."""
-        return block * self.vl if self.spreading else min(block * self.vl, self.conv.k - self.vl)
-
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """[vector of channels][tap][channel], the last vector's padding zero; before the taps lane numbers, if need be."""
         cdef ptrdiff_t item = self.conv.itemsize, block, tap, lane, count, channel
         cdef char *to = <char *>self.packed.data
         for block in range(self.blocks):
-            channel = self.channel(block)
+            channel = min(block * self.vl, self.last_channel)
             count = min(self.vl, self.conv.k - channel)
             if self.spreading:
                 for lane in range(self.vl):
@@ -221,29 +219,32 @@ cdef class Implementation(Convolver):
         cdef const char *x = call.x + (image * self.conv.h + y) * self.conv.w * self.conv.c * item
         cdef char *out = call.out + (image * self.conv.oh + oy) * self.conv.ow * self.conv.k * item
         cdef const char *weights
+        cdef ptrdiff_t panel_bytes = self.panel_elements() * item, channel, start
         cdef Strip strip
         strip.taps_w, strip.stride_h, strip.stride_w = self.conv.s, self.stride_h, self.stride_w
         strip.first_tap, strip.last_tap = max(0, top - (rows - 1) * self.stride_h), min(self.conv.r, bottom)
         strip.inputs = <const void *const *>memory
         strip.pitch = pixel * self.conv.dilation_w
         strip.out_row, strip.out_pixel = self.phases_h * self.conv.ow * self.conv.k, self.phases_w * self.conv.k
-        strip.epilogue = call.epilogue
+        strip.epilogue, strip.bias = call.epilogue, NULL
         self.point_at_rows(x, height, top, bottom, <const char **>memory, memory + self.pointers_size())
         while first < longest:
-            for block in range(begin, end):
-                weights = <const char *>self.packed.data + block * self.panel_elements() * item
-                if self.spreading:
-                    self.spread_rows(x, block, weights, top, bottom, memory + self.pointers_size())
-                    weights += self.vl * item
-                strip.weights = weights
-                strip.count = <int>min(self.vl, self.conv.k - self.channel(block))
-                strip.bias = NULL
-                if call.epilogue.bias != NULL:
-                    strip.bias = <const char *>call.epilogue.bias + self.channel(block) * item
-                for phase in range(min(self.phases_w, self.conv.ow)):
-                    self.set_columns(&strip, phase, first, run, pixel)
-                    strip.start += 0 if self.spreading else self.channel(block)
-                    strip.out = out + ((phase + first * self.phases_w) * self.conv.k + self.channel(block)) * item
+            for phase in range(min(self.phases_w, self.conv.ow)):
+                self.set_columns(&strip, phase, first, run, pixel)
+                start = strip.start
+                for block in range(begin, end):
+                    channel = min(block * self.vl, self.last_channel)
+                    weights = <const char *>self.packed.data + block * panel_bytes
+                    if self.spreading:
+                        self.spread_rows(x, block, weights, top, bottom, memory + self.pointers_size())
+                        weights += self.vl * item
+                    else:
+                        strip.start = start + channel
+                    strip.weights = weights
+                    strip.count = <int>min(self.vl, self.conv.k - channel)
+                    if call.epilogue.bias != NULL:
+                        strip.bias = <const char *>call.epilogue.bias + channel * item
+                    strip.out = out + ((phase + first * self.phases_w) * self.conv.k + channel) * item
                     self.bodies[rows](&strip)
             first += run
 
@@ -267,7 +268,7 @@ cdef class Implementation(Convolver):
     cdef void spread_rows(self, const char *x, ptrdiff_t block, const char *numbers, ptrdiff_t top, ptrdiff_t bottom,
                           char *spread) noexcept nogil:
         """Rows top .. bottom-1 under a strip as a vector of output channels sees them."""
-        cdef ptrdiff_t item = self.conv.itemsize, channel = self.channel(block), begin = channel // self.conv.group_k, i
+        cdef ptrdiff_t item = self.conv.itemsize, channel = min(block * self.vl, self.last_channel), begin = channel // self.conv.group_k, i
         cdef ptrdiff_t end = (min(channel + self.vl, self.conv.k) - 1) // self.conv.group_k + 1
         cdef ptrdiff_t row_bytes = self.conv.dilation_h * self.conv.w * self.conv.c * item
         for i in range(top, bottom):
