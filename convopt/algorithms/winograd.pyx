@@ -42,7 +42,7 @@ cdef enum:
     READING_FILTERS = 8
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 32, 10: 24, 12: 24}
+_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 24, 10: 24, 12: 24}
 
 # max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
 # the channels of a run: fitted to zero-mean data with C = 8 to 512.
