@@ -12,7 +12,7 @@ from convopt.bench.results import Results, ResultsError, Row, geomean
 
 #: A layer is slower when its time grew by more than this, and by more than so many times the doubt of both runs together,
 #: and by more than so many times what the peers, which have not changed, vary by on this very layer.
-THRESHOLD = 0.06
+THRESHOLD = 0.07
 DOUBTS, VARIATIONS = 2.0, 2.0
 #: Of the drift of the machine, taken from the peers, which have not changed: so many timings of them at least.
 ENOUGH_PEERS = 5
