@@ -14,6 +14,9 @@ SHAPES = {
     "several_passes": (12, 13, 300, 3, 3, 40, 1, 1),
     "folded_channels": (5, 4, 2048, 1, 1, 64, 1, 1),
     "channels_that_fill_no_vector": (6, 5, 9, 3, 3, 37, 1, 2),
+    "many_tiles_in_place": (20, 17, 96, 3, 3, 64, 1, 1),
+    "many_blocks_of_panels_in_l1": (40, 40, 64, 1, 1, 256, 1, 1),
+    "rows_that_share_cache_sets": (9, 9, 160, 1, 1, 2048, 1, 1),
     "one_by_one_strided": (29, 31, 24, 1, 1, 72, 1, 2),
     "grouped": (9, 10, 32, 3, 3, 64, 2, 1),
     "groups_that_fill_no_vector": (19, 20, 12, 3, 3, 30, 3, 1),
@@ -28,11 +31,18 @@ def test_borrowed_filters_give_the_same_bits_as_packed_ones(isa, name, dtype):
     rng = np.random.default_rng(1)
     x = rng.standard_normal(shape.input_shape).astype(dtype)
     filters = guarded(rng.standard_normal(shape.filters_shape).astype(dtype))
+    shifted = np.concatenate([np.zeros(1, dtype), filters.ravel()])[1:].reshape(filters.shape)  # off by an element from whole vectors
     for params in direct.candidates(shape):
         convolver = direct.Implementation(shape, params)
         results = []
-        for threads, borrow in ((1, False), (1, True), (3, True)):
-            convolver.pack_filters(filters, threads, borrow=borrow)
+        for threads, borrow, source in (
+            (1, False, filters),
+            (1, True, filters),
+            (3, True, filters),
+            (1, True, shifted),
+            (3, False, shifted),
+        ):
+            convolver.pack_filters(source, threads, borrow=borrow)
             out = np.full(shape.output_shape, np.nan, dtype)
             with guarded_workspace(convolver.workspace_bytes(threads)) as workspace:
                 convolver.run_on(x, out, workspace, threads=threads)

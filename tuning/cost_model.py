@@ -7,6 +7,7 @@ measurement candidates without hope.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,8 +20,8 @@ from .candidates import Candidate, Request
 NOT_HIDDEN = 0.3
 #: Speed of code that is not a GEMM (transforms, depthwise), as a share of the FMA peak.
 VECTOR_SHARE = 0.3
-#: Bytes of packed filters made per second by one core, as a share of the second-level cache's bandwidth.
-PACKING_SHARE = 0.05
+#: The same of code that packs filters; its traffic is in short runs far apart, which hides behind nothing.
+PACKING_SHARE = 0.25
 #: Seconds of entering an algorithm at all.
 CALL = 5e-7
 
@@ -84,8 +85,18 @@ def estimate(candidate: Candidate, request: Request, speeds: Speeds) -> float:
     if busy > 1:
         seconds += speeds.wake
     if not request.constant_filters:
-        seconds += candidate.packed_bytes / (speeds.level2 * PACKING_SHARE)
+        seconds += _packing(candidate, request, speeds)
     return seconds
+
+
+def _packing(candidate: Candidate, request: Request, speeds: Speeds) -> float:
+    """Seconds of packing the filters, which all threads share."""
+    work, shape, threads = candidate.work, request.shape, request.threads
+    filters = shape.itemsize * math.prod(shape.filters_shape)
+    # A line must be fetched before it can be written.
+    moved = filters + 2.0 * candidate.packed_bytes if work.packing_bytes is None else work.packing_bytes
+    traffic = moved / _bandwidth(_footprint(candidate, request) + filters, threads, speeds)
+    return work.packing_flops * shape.itemsize / 4 / (speeds.peak * PACKING_SHARE * threads) + traffic
 
 
 def _footprint(candidate: Candidate, request: Request) -> int:

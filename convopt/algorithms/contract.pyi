@@ -13,6 +13,8 @@ class Work:
     vector_flops: float
     moved_bytes: float
     parts: int
+    packing_flops: float = ...
+    packing_bytes: float | None = ...
 
 class Convolver:
     shape: ConvShape

@@ -34,6 +34,10 @@ class Work:
     vector_flops: operations of transforms and other code that is not a GEMM.
     moved_bytes: traffic beyond the first-level caches: tensors, packed filters and intermediates, each as often as it moves.
     parts: independent pieces of work, the most threads that can be kept busy.
+
+    Besides, where filters are not constant:
+    packing_flops: operations of code that is not a GEMM which turn filters into packed ones.
+    packing_bytes: traffic of that; None where all filters are read and what they become is written, before it is used.
     """
 
     gemm_flops: float
@@ -41,6 +45,8 @@ class Work:
     vector_flops: float
     moved_bytes: float
     parts: int
+    packing_flops: float = 0.0
+    packing_bytes: float | None = None
 
 
 cdef class Convolver:

@@ -69,6 +69,7 @@ def work(shape, params, threads):
         vector_flops=cut.vector_flops(vl),
         moved_bytes=cut.moved_bytes(vl),
         parts=parts,
+        packing_flops=20.0 * math.log2(cut.points) * cut.filter_bytes / shape.itemsize**2,
     )
 
 

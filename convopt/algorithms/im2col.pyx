@@ -174,7 +174,7 @@ cdef class Implementation(Convolver):
         cdef const char *source = <const char *>filters
         cdef char *to = <char *>self.packed.data
         if not self.conv.nchw:
-            pack_panels(&self.conv, self.kernels.vl, self.nr, source, to)
+            pack_panels(&self.conv, self.kernels.vl, self.nr, source, to, threads)
             return
         for tap in range(taps):
             for channel in range(self.conv.group_c):

@@ -120,6 +120,7 @@ def work(shape, params, threads):
         moved_bytes=shape.itemsize
         * (tensors + float(passes) * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
         parts=max(1, tiles // 4) * shape.groups,
+        packing_flops=2.0 * shape.group_c * padded_k * shape.s * _filters(form[0]) * (shape.r + _filters(form[1])) * 8 / shape.itemsize,
     )
 
 
