@@ -13,6 +13,7 @@ class Work:
     vector_flops: float
     moved_bytes: float
     parts: int
+    near_bytes: float = ...
 
 class Convolver:
     shape: ConvShape

@@ -34,6 +34,7 @@ class Work:
     vector_flops: operations of transforms and other code that is not a GEMM.
     moved_bytes: traffic beyond the first-level caches: tensors, packed filters and intermediates, each as often as it moves.
     parts: independent pieces of work, the most threads that can be kept busy.
+    near_bytes: traffic besides that stays within a core's second-level cache.
     """
 
     gemm_flops: float
@@ -41,6 +42,7 @@ class Work:
     vector_flops: float
     moved_bytes: float
     parts: int
+    near_bytes: float = 0.0
 
 
 cdef class Convolver:
