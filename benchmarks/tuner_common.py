@@ -111,7 +111,7 @@ def report(name: str, options: argparse.Namespace, figures: dict[str, object], r
             "machine": machine.fingerprint(),
             "isa": registry.isa(),
             "date": time.strftime("%Y-%m-%d"),
-            "options": {key: value for key, value in vars(options).items() if key != "save"},
+            "options": {key: value for key, value in vars(options).items() if key not in ("save", "again")},
         }
         lines = ",\n".join(json.dumps(row) for row in rows)  # a row a line, so that diff tells runs apart
         file.write_text(json.dumps({**about, "figures": figures}, indent=1)[:-2] + f',\n "rows": [\n{lines}\n]}}\n')

@@ -206,3 +206,12 @@ def test_tune_refuses_new_mistakes(cli, tmp_path):
     assert_refused(cli("tune", "--network", "lenet5", "--effort", "heroic"), "--effort is 'heroic'")
     (tmp_path / "model.keras").write_bytes(b"nonsense")
     assert_refused(cli("tune", tmp_path / "model.keras"), "no file that Keras 3 saved")
+
+
+@pytest.mark.parametrize("words", [["1x6x6x4", "3x3x4x8", "pad=SAME"], ['mb1_ic4ih6_oc8oh6_kh3ph1_n"conv*2"']])
+def test_a_layer_may_stand_on_the_command_line(cli, words):
+    result = cli("tune", *words, "--threads", "1", "--level", "estimate", "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["results"]
+    assert row["shape"].startswith("n1h6w6c4k8r3s3")
+    assert "expected a name" in cli("tune", "1x6x6x4").stderr

@@ -21,6 +21,7 @@ SMALL = ("--network", "lenet5", "--random", "0", "--threads", "1")
         ("flips", (*SMALL, "--layers", "1")),
         ("flips", (*SMALL, "--layers", "1", "--load")),
         ("resnet50", SMALL),
+        ("model", (*SMALL, "--layers", "2")),
         ("ski_rental", (*SMALL, "--layers", "1", "--calls", "20")),
     ],
 )

@@ -65,8 +65,12 @@ def test_large_problems_are_sampled_quickly_at_their_edges():
     trial = check.Trial(Request(shape, False, None, 1, True))
     assert time.perf_counter() - start < 1.5  # drawing and repeating 13 million numbers included
     sampled = np.zeros(shape.output_shape, bool)
-    for index, _ in trial._sample:
-        sampled[index] = True
+    for piece, right in trial._sample:
+        assert piece.of(sampled).shape == right.shape
+        marks = np.zeros(shape.output_shape, bool)
+        images, channels = (np.arange(size)[index] for size, index in ((shape.n, piece.images), (shape.k, piece.channels)))
+        marks[np.ix_(images, np.arange(shape.oh)[piece.rows], np.arange(shape.ow), channels)] = True
+        sampled |= marks
     assert sampled[0, 0, :, 0].all()
     assert sampled[-1, -1, :, -1].all()
     assert sampled.mean() < 0.05
@@ -274,8 +278,8 @@ def test_short_calls_are_repeated_to_a_sample(monkeypatch):
 
 
 def test_the_costs_of_measuring_grow_with_the_candidates():
-    assert measure.cost([1e-3]) < measure.cost([1e-3, 1e-3]) < measure.cost([1e-3] * 100) < 1.0
-    assert measure.cost([1e-9]) > 0
+    assert measure.cost(SHAPE, [1e-3]) < measure.cost(SHAPE, [1e-3, 1e-3]) < measure.cost(SHAPE, [1e-3] * 100) < 2.0
+    assert measure.cost(SHAPE, [1e-9]) > 0
 
 
 def test_speeds_are_plausible_and_quickly_measured():

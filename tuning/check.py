@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,30 @@ from convopt.shape import ConvShape
 
 from .candidates import Request
 
-#: Operations of the reference that a sample may cost, and what one call into it costs besides, per filter tap.
+#: Operations of the reference that a sample may cost; what one call into it costs besides, per filter tap, and what comparing an
+#: output costs each candidate: with few channels that is most of it.
 SAMPLE_FLOPS = 6e7
 CALL_FLOPS = 2e5
+COMPARING_FLOPS = 60
 #: Random numbers are drawn up to this many and then repeated: drawing takes longer than convolving. A prime, so that
 #: the repetition falls in step with no dimension of a tensor.
 DISTINCT = 65521
 #: Bytes before and behind an output that nobody may touch, and what they hold.
 ZONE = 4096
 ZONE_BYTE = 0xA5
+
+
+class Piece(NamedTuple):
+    """Some images, rows and channels of an NHWC output."""
+
+    images: slice | list[int]
+    rows: slice
+    channels: slice | list[int]
+
+    def of(self, out: NDArray[Any]) -> NDArray[Any]:
+        """That piece: one axis after the other, since slices cost nothing and lists copy what they are given."""
+        part: NDArray[Any] = out[:, self.rows][self.images][..., self.channels]
+        return part
 
 
 class Trial:
@@ -58,7 +73,7 @@ class Trial:
         """max|out - y64| / max|y64| over the sample; NaN where the result has one."""
         out = self.out if self.shape.data_format == "NHWC" else self.out.transpose(0, 2, 3, 1)
         # np.max, unlike max, passes NaN on.
-        worst = float(np.max([np.abs(out[index] - right).max() for index, right in self._sample]))
+        worst = float(np.max([np.abs(piece.of(out) - right).max() for piece, right in self._sample]))
         if self._scale == 0:
             return 0.0 if worst == 0 else np.inf
         return worst / self._scale
@@ -71,15 +86,15 @@ class Trial:
             zone.fill(ZONE_BYTE)
         return touched
 
-    def _right(self) -> Iterator[tuple[Any, NDArray[np.float64]]]:
-        """(index into the NHWC output, what belongs there) for each piece of the sample."""
+    def _right(self) -> Iterator[tuple[Piece, NDArray[np.float64]]]:
+        """(piece of the NHWC output, what belongs there) for each piece of the sample."""
         shape = self.shape
         x = self.x if shape.data_format == "NHWC" else self.x.transpose(0, 2, 3, 1)
         images, rows, groups, channels = _extent_of_sample(shape)
         image_list = _spread(shape.n, images)
         for group in _spread(shape.groups, groups):
             inputs = slice(group * shape.group_c, (group + 1) * shape.group_c)
-            outputs = group * shape.group_k + np.asarray(_spread(shape.group_k, channels))
+            outputs = [group * shape.group_k + channel for channel in _spread(shape.group_k, channels)]
             for first, last in _blocks(shape.oh, rows):
                 crop, source = _rows_of(shape, first, last)
                 part = replace(crop, n=len(image_list), c=shape.group_c, k=len(outputs), groups=1, data_format="NHWC")
@@ -90,7 +105,13 @@ class Trial:
                     None if self.bias is None else self.bias[outputs],
                     self.activation,
                 )
-                yield np.ix_(np.asarray(image_list), np.arange(first, last), np.arange(shape.ow), outputs), y
+                yield Piece(_index(image_list), slice(first, last), _index(outputs)), y
+
+
+def comparing_seconds(shape: ConvShape) -> float:
+    """Seconds that comparing one result takes, roughly."""
+    outputs = shape.n * shape.oh * shape.ow * shape.k
+    return 1e-8 * min(outputs, SAMPLE_FLOPS / (2 * shape.depth + COMPARING_FLOPS))
 
 
 def _normal(draw: np.random.Generator, size: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -105,7 +126,7 @@ def _extent_of_sample(shape: ConvShape) -> tuple[int, int, int, int]:
 
     def cost() -> float:
         calls = groups * min(3, rows) * shape.r * shape.s
-        return 2.0 * images * rows * shape.ow * groups * channels * shape.depth + calls * CALL_FLOPS
+        return images * rows * shape.ow * groups * channels * (2.0 * shape.depth + COMPARING_FLOPS) + calls * CALL_FLOPS
 
     # The dimensions shrink in turn, each to where it still samples first, middle and last.
     for least_images, least_rows, least_groups, least_channels in ((2, 6, 3, 8), (1, 3, 1, 2)):
@@ -118,6 +139,11 @@ def _extent_of_sample(shape: ConvShape) -> tuple[int, int, int, int]:
         while cost() > SAMPLE_FLOPS and channels > least_channels:
             channels = max(least_channels, channels // 2)
     return images, rows, groups, channels
+
+
+def _index(numbers: list[int]) -> slice | list[int]:
+    """A slice where they follow each other: it copies nothing."""
+    return slice(numbers[0], numbers[-1] + 1) if numbers[-1] - numbers[0] == len(numbers) - 1 else numbers
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -1,8 +1,8 @@
 """Seconds a candidate will take, from what it does and how fast the machine is; nothing is timed here.
 
-A call's arithmetic and its memory traffic overlap, imperfectly; starting threads, changing layouts and, where filters
-are not constant, packing them come on top. The estimate answers at once where nothing was measured, and spares the
-measurement candidates without hope.
+An algorithm of one phase hides most of its memory traffic behind its arithmetic; one with transforms waits for memory between
+its phases. Starting threads, changing layouts and, where filters are not constant, packing them come on top. The estimate
+answers at once where nothing was measured, and spares the measurement candidates without hope.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from convopt.shape import ConvShape
 from . import machine
 from .candidates import Candidate, Request
 
-#: Share of the shorter of arithmetic and traffic that is not hidden behind the longer.
+#: Share of the shorter of arithmetic and traffic that is not hidden behind the longer, where there are no phases to wait for.
 NOT_HIDDEN = 0.3
 #: Speed of code that is not a GEMM (transforms, depthwise), as a share of the FMA peak.
-VECTOR_SHARE = 0.3
+VECTOR_SHARE = 0.2
 #: The same of code that packs filters; its traffic is in short runs far apart, which hides behind nothing.
 PACKING_SHARE = 0.25
 #: Seconds of entering an algorithm at all.
@@ -80,7 +80,9 @@ def estimate(candidate: Candidate, request: Request, speeds: Speeds) -> float:
     peak = speeds.peak * 4 / request.shape.itemsize * busy / shares
     arithmetic = work.gemm_flops / (peak * max(work.gemm_efficiency, 0.01)) + work.vector_flops / (peak * VECTOR_SHARE)
     traffic = (work.moved_bytes + candidate.layout_bytes) / _bandwidth(_footprint(candidate, request), busy, speeds)
-    seconds = max(arithmetic, traffic) + NOT_HIDDEN * min(arithmetic, traffic)
+    traffic += work.near_bytes / (speeds.level2 * busy)
+    not_hidden = 1.0 if work.vector_flops else NOT_HIDDEN
+    seconds = max(arithmetic, traffic) + not_hidden * min(arithmetic, traffic)
     seconds = CALL + seconds * speeds.slowness.get(kind(candidate.algorithm, request.shape), 1.0)
     if busy > 1:
         seconds += speeds.wake
@@ -107,10 +109,20 @@ def _footprint(candidate: Candidate, request: Request) -> int:
 
 
 def _bandwidth(footprint: int, busy: int, speeds: Speeds) -> float:
-    """Bytes per second of so many threads together on data of which so much is in use."""
+    """Bytes per second of so many threads together on data of which so much is in use.
+
+    Between the sizes whose speeds were measured, the time of a byte grows with the logarithm of the size.
+    """
+    level2, level3, memory = measured_sizes()
+    alone = (1 / speeds.level2, 1 / speeds.level3, max(1 / speeds.memory, busy / speeds.memory_all))
+    sizes = (math.log(level2 * busy), math.log(max(level3, 2 * level2 * busy)), math.log(memory))
+    size = min(max(math.log(max(1, footprint)), sizes[0]), sizes[2])
+    segment = int(size > sizes[1])
+    within = (size - sizes[segment]) / (sizes[segment + 1] - sizes[segment])
+    return busy / (alone[segment] + within * (alone[segment + 1] - alone[segment]))
+
+
+def measured_sizes() -> tuple[int, int, int]:
+    """Bytes that lie in the second-level cache, in the third, in memory: what the speeds of a core are of."""
     level2, level3 = machine.cache_bytes(2) or 1 << 20, machine.cache_bytes(3) or 1 << 24
-    if footprint <= level2 * busy // 2:
-        return speeds.level2 * busy
-    if footprint <= level3 // 2:
-        return speeds.level3 * busy
-    return min(speeds.memory * busy, speeds.memory_all)
+    return level2 // 2, min(level3 // 2, 4 * level2), max(1 << 26, 8 * level2)

@@ -35,7 +35,7 @@ from convopt.shape import ConvShape
 
 from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
-from .check import Trial
+from .check import Trial, comparing_seconds
 from .records import TIE, Record
 
 #: Seconds of racing per problem.
@@ -50,8 +50,8 @@ SAMPLES_TO_DROP = 3
 ROUNDS, SETTLED = 10, 5
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
-#: Seconds that random arguments and the right result take, for layers as they usually are.
-CHECKS = 0.05
+#: Seconds that random arguments and the right result take, for layers as they usually are; and making each candidate's plan.
+CHECKS, EACH_CHECK = 0.005, 0.001
 #: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
 CANARY_SHAPE, CANARY_CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
 #: A round is disturbed where the canary takes so many times its usual time in this race: the lower quartile of its looks there,
@@ -322,11 +322,16 @@ def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None 
     return running
 
 
-def cost(estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
+def cost(shape: ConvShape, estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
-    first = sum(3 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
-    return CHECKS + first + min(limit, rounds * sum(samples))
+    near = DROP * min(estimates)
+    first = sum(4 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
+    checks = CHECKS + len(estimates) * (EACH_CHECK + 2 * comparing_seconds(shape))
+    raced = (
+        sample * (rounds + SETTLED if seconds <= near else SAMPLES_TO_DROP) for seconds, sample in zip(estimates, samples, strict=True)
+    )
+    return checks + first + min(limit, sum(raced))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:

@@ -80,6 +80,11 @@ def layer(text: str) -> Layer:
     return _layer(words)
 
 
+def is_layer(words: list[str]) -> bool:
+    """Whether words begin as a layer's do, rather than as the name of a file."""
+    return bool(words) and (re.match(r"\d+x\d|n\d+h\d", words[0]) is not None or onednn.is_onednn(words[0]))
+
+
 def _layer(words: list[str]) -> Layer:
     if len(words) == 1 and onednn.is_onednn(words[0]):
         return Layer(*onednn.parse(words[0]))

@@ -84,7 +84,7 @@ def budget(request: Request, effort: Effort = NORMAL) -> float:
     """Seconds that choosing by "measure" would take now: 0 where nothing is left to measure."""
     allowed, estimates = _admitted(request, candidates(request), "auto")
     missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
-    return measure.cost([estimates[each] for each in missing], effort.limit, effort.rounds) if missing else 0.0
+    return measure.cost(request.shape, [estimates[each] for each in missing], effort.limit, effort.rounds) if missing else 0.0
 
 
 def _pinned(request: Request, tune: str, algorithm: str, effort: Effort) -> Choice | None:

@@ -34,6 +34,7 @@ class Work:
     vector_flops: operations of transforms and other code that is not a GEMM.
     moved_bytes: traffic beyond the first-level caches: tensors, packed filters and intermediates, each as often as it moves.
     parts: independent pieces of work, the most threads that can be kept busy.
+    near_bytes: traffic besides that stays within a core's second-level cache.
 
     Besides, where filters are not constant:
     packing_flops: operations of code that is not a GEMM which turn filters into packed ones.
@@ -45,6 +46,7 @@ class Work:
     vector_flops: float
     moved_bytes: float
     parts: int
+    near_bytes: float = 0.0
     packing_flops: float = 0.0
     packing_bytes: float | None = None
 

@@ -66,7 +66,8 @@ def work(shape, params, threads):
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k)
     return Work(
         gemm_flops=2.0 * pixels * padded_k * shape.depth,
-        gemm_efficiency=0.9 * shape.group_c / (shape.group_c + 6),
+        # A tap costs a pointer per pixel, a tile its sums' way to memory.
+        gemm_efficiency=0.95 * panels.efficiency(shape, params["nv"]) * shape.depth / (shape.depth + 2 * shape.r * shape.s + 14),
         vector_flops=0.0,
         moved_bytes=tensors + shape.itemsize * padded_k * shape.depth,
         parts=max(1, pixels // 8) * shape.groups,

@@ -79,7 +79,7 @@ def work(shape, params, threads):
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
     return Work(
         gemm_flops=2.0 * pixels * lanes * shape.depth,
-        gemm_efficiency=0.9 * shape.depth / (shape.depth + 6),
+        gemm_efficiency=0.95 * shape.depth / (shape.depth + 6) * (panels.efficiency(shape, params["nv"]) if nhwc else 1.0),
         vector_flops=0.0,
         moved_bytes=tensors + 2.0 * windows,
         parts=max(1, shape.n * shape.oh),

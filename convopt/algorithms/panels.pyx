@@ -25,6 +25,16 @@ def widths(shape):
     return [{"nv": nv} for nv in sorted(range(1, min(len(mr), vectors) + 1), key=lambda nv: _cost(vectors, mr, nv))]
 
 
+def efficiency(shape, nv):
+    """Share of the peak that panels of `nv` vectors of output channels allow, the last one narrower, as far as it is a matter of loads.
+
+    Two loads and two multiply-adds start in a cycle; but the fewer loads there are to one, the fewer are waited for.
+    """
+    vl, mr = tiles(shape)
+    loads, _ = _cost(-(-shape.group_k // vl), mr, nv)
+    return 1 / (0.85 + 0.4 * loads)
+
+
 def _cost(vectors, mr, nv):
     # Loads per multiply-add of the tile (one of b and one broadcast per row), plus what a narrow last panel adds.
     full, rest = divmod(vectors, nv)

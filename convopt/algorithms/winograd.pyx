@@ -14,6 +14,7 @@ the register tiles of one run, which share its filters in L1, fetch those of the
 a block.
 """
 
+from convopt.algorithms import panels
 from convopt.algorithms.contract import Work
 from convopt.kernels import cooktoom
 
@@ -104,22 +105,24 @@ def expected_error(shape, params):
 
 
 def work(shape, params, threads):
-    """Products, transforms of about four operations per element and pass, the filters once per block; blocks too large for
-    the second-level cache move twice as much."""
+    """Products, transforms of about four operations per element and pass, the filters once per block; what lies between the phases
+    stays in the second-level cache unless blocks are too large for it."""
     form, tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
     table = kernels(shape.itemsize)
-    padded_k = -(-shape.group_k // table.vl) * table.vl * shape.groups
+    vectors = -(-shape.group_k // table.vl)
+    padded_k = vectors * table.vl * shape.groups
     frequencies = _frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     filters = shape.group_c * padded_k * _filter_values(form)
-    passes = 2 if params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"])) else 4
+    between = 2.0 * shape.itemsize * tiles * frequencies * (shape.c + padded_k)
+    fits = params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"]))
     return Work(
         gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
-        gemm_efficiency=0.9 * _efficiency(shape, params["t"]),
+        gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
         vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
-        moved_bytes=shape.itemsize
-        * (tensors + float(passes) * tiles * frequencies * (shape.c + padded_k) + filters * -(-tiles // params["tiles"])),
-        parts=max(1, tiles // 4) * shape.groups,
+        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
+        parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
+        near_bytes=between if fits else 0.0,
         packing_flops=2.0 * shape.group_c * padded_k * shape.s * _filters(form[0]) * (shape.r + _filters(form[1])) * 8 / shape.itemsize,
     )
 
@@ -175,7 +178,7 @@ def _cost(shape, t):
 def _efficiency(shape, t):
     """Of the micro-kernel, which loads and stores its sums once per run of channels."""
     depth = shape.group_c / -(-shape.group_c // _RUN[t])
-    return depth / (depth + 4)
+    return depth / (depth + 8)
 
 
 cdef Buffer _integers(values):

@@ -165,7 +165,7 @@ def _writing(file: Path, work: Any) -> Any:
     try:
         return work()
     except OSError as error:
-        raise WritingError(f"{error.filename or file} cannot be used: {error.strerror}") from None
+        raise WritingError(f"{file} cannot be written: {error.strerror}") from None
 
 
 class WritingError(ConvoptError):

@@ -55,7 +55,9 @@ def tune(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE | -- COMMAND...]", help="A list of layers, one per line; a .keras or .onnx model; with --record, a command."
+            metavar="[FILE | SHAPE... | -- COMMAND...]",
+            help="A list of layers, one per line; a .keras or .onnx model; one layer as on such a line, as 1x56x56x64 3x3x64x64 pad=SAME, "
+            "a key, or as benchdnn has it; with --record, a command.",
         ),
     ] = None,
     network: Annotated[str | None, typer.Option(help=f"Layers that come with convopt: {', '.join(networks.networks())}.")] = None,
@@ -111,6 +113,9 @@ def _wanted(
             raise ShapeError("--threads, --bias and --activation are as the program had them; they cannot be given")
         requests = _requests_of(words) if record else _recorded(recorded)
         return [(Layer(f"#{number}", each.shape), each) for number, each in enumerate(requests, 1)], words[0] if words else str(recorded)
+    if words and network is None and networks.is_layer(words) and not Path(words[0]).exists():
+        layer = networks.layer(" ".join(words))
+        return requests_for([layer], thread_counts(threads), bias, activation), layer.name
     if len(words) > 1:
         raise ShapeError(f"found {words[1]!r} after FILE; to tune what a command asks for, say --record -- COMMAND")
     layers, title = layers_of(Path(words[0]) if words else None, network)
