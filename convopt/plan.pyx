@@ -11,7 +11,7 @@ cimport numpy as cnp
 from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
-from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.memory cimport Buffer, new_array
 from convopt.algorithms.parallel cimport thread_limit
 from convopt.kernels.registry cimport Epilogue
 
@@ -107,7 +107,7 @@ cdef class ConvPlan:
             x = self.checked_input(x)
         source = x
         if out is None:
-            target = cnp.PyArray_EMPTY(self.ndim, self.out_dims, self.type_num, 0)
+            target = new_array(self.ndim, self.out_dims, self.type_num, self.out_bytes)
             self.compute(source, target)
             return target
         if self.fits(out, self.ndim, self.out_dims, cnp.NPY_ARRAY_CARRAY):

@@ -112,7 +112,7 @@ cdef class Implementation(Convolver):
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
-        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step, beside
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
@@ -130,7 +130,9 @@ cdef class Implementation(Convolver):
             self.length = self.depth // self.runs
             step = self.conv.group_c * self.conv.stride_w * item
             most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.stride_h))
-            self.step = max(<ptrdiff_t>self.mr, STEP_BYTES // (step * self.conv.r))
+            # A panel larger than that comes from L2 each time: so may the input then, for the panel to be read less often.
+            beside = STEP_BYTES if self.nr * self.depth * item <= 2 * STEP_BYTES else BLOCK_BYTES
+            self.step = max(<ptrdiff_t>self.mr, beside // (step * self.conv.r))
             self.resident = whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
