@@ -280,7 +280,8 @@ cdef class Implementation(Convolver):
     cdef void clear_margins(self, char *memory) noexcept nogil:
         """NHWC, blocks as wide as the output: the padding beside their rows is the same for all, and stays."""
         cdef ptrdiff_t pixel = self.conv.group_c * self.conv.itemsize, row
-        cdef ptrdiff_t left = min(self.conv.pad_left, self.band_width), right = max(left, min(self.band_width, self.conv.pad_left + self.conv.w))
+        cdef ptrdiff_t left = min(self.conv.pad_left, self.band_width)
+        cdef ptrdiff_t right = max(left, min(self.band_width, self.conv.pad_left + self.conv.w))
         if left == 0 and right == self.band_width:
             return
         for row in range(self.band_rows):
