@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from verify import check_direct_bound, run
 
 from convopt.algorithms import im2col
+from convopt.kernels import registry
 from convopt.shape import ConvShape
 
 LAYOUTS = ("NHWC", "NCHW")
@@ -53,6 +54,25 @@ def test_integers_are_exact(isa, name, threads, layout):
     shape = shape_of(SHAPES[name], layout)
     for params in im2col.candidates(shape):
         check_direct_bound(im2col, shape, params, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_tile_height_and_width(isa, dtype):
+    """Rows of as many pixels as a tile is high, then of two heights; panels that end with each kind of tail."""
+    vl, heights = registry.tile(np.dtype(dtype).itemsize)
+    for nv, tallest in enumerate(heights, 1):
+        for pixels in (*range(1, tallest + 1), 2 * tallest - 1, 3 * tallest - 2):
+            k = (nv - 1) * vl + 1 + pixels % vl if pixels % 2 else 2 * nv * vl + 1 + pixels % vl
+            shape = ConvShape(1, 2, pixels + 1, 3, k, 2, 2, dtype=dtype)
+            check_direct_bound(im2col, shape, {"nv": nv}, "integer", "relu" if pixels % 3 == 0 else None, with_bias=pixels % 2 == 0)
+
+
+def test_panels_beyond_the_caches_meet_parts_of_rows(isa):
+    """Filters too large to stay in L1, rows longer than a step, several rows in a step."""
+    for width, c, k in ((200, 24, 100), (9, 16, 130), (40, 150, 96)):
+        shape = ConvShape(1, 7, width, c, k, 3, 3, pads=((1, 1), (1, 1)))
+        for params in im2col.candidates(shape):
+            check_direct_bound(im2col, shape, params, "integer", threads=2)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)

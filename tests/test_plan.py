@@ -230,3 +230,22 @@ def test_the_price_of_a_call():
     assert seconds_per_call(lambda: p(x, out)) < 25e-6
     assert seconds_per_call(lambda: p(x)) < 25e-6
     assert seconds_per_call(lambda: convopt.conv2d(x, w, padding="SAME", out=out, tune="estimate", threads=1)) < 50e-6
+
+
+# Results.
+
+
+def test_large_results_are_aligned_and_own_their_memory():
+    shape = ConvShape(2, 30, 31, 3, 24, 3, 3)
+    x, w = arrays(shape)
+    p = plan_of("im2col", w, shape)
+    results = [p(x) for _ in range(5)]
+    for y in results:
+        assert y.nbytes > 1 << 14
+        assert y.ctypes.data % 64 == 0
+        assert y.flags.owndata
+        assert y.flags.writeable
+    kept = results[0].copy()
+    results[0].resize((4, *kept.shape[1:]), refcheck=False)
+    np.testing.assert_array_equal(results[0][:2], kept)
+    assert not results[0][2:].any()

@@ -7,7 +7,8 @@ A block is some output rows of one image, or a part of one row. Its input, with 
 a copy in the workspace, or the input itself where the block touches no padding.
 
 * NHWC: a row of a window, S*C elements, lies in one piece in the band. So nothing more is copied: the product, pixels x
-  channels, reads the R rows of each window where they are. With dilation the pieces are single taps, of C elements.
+  channels, reads the R rows of each window where they are, windows of an output row at equal distances (`windows` in
+  kernels.h). With dilation the pieces are single taps, of C elements.
 * NCHW: tap by tap, `gather` copies the pixels into a panel as Q = R*S*C/groups rows of `nr` pixels; the product is filters
   x this panel, channels x pixels. The band keeps columns that are a stride apart together, so that neighbouring outputs
   read neighbouring elements.
@@ -25,14 +26,13 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
 cdef enum:
     BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
-    STEP_BYTES = 1 << 14     # input under some tiles of pixels (NHWC): half of the smallest L1 in use, beside a panel of filters
-    STEP_TILES = 64          # most of them
+    STEP_BYTES = 1 << 14     # half of the smallest L1 in use: filters that stay there, or input beside a panel of them (NHWC)
     CACHE_LINE = 64
     FEW_UNITS = 32           # output rows that are enough for any number of threads
 
@@ -79,7 +79,7 @@ def work(shape, params, threads):
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
     return Work(
         gemm_flops=2.0 * pixels * lanes * shape.depth,
-        gemm_efficiency=0.95 * shape.depth / (shape.depth + 6) * (panels.efficiency(shape, params["nv"]) if nhwc else 1.0),
+        gemm_efficiency=0.95 * shape.depth / (shape.depth + (2 if nhwc else 6)) * (panels.efficiency(shape, params["nv"]) if nhwc else 1.0),
         vector_flops=0.0,
         moved_bytes=tensors + 2.0 * windows,
         parts=max(1, shape.n * shape.oh),
@@ -90,11 +90,6 @@ def work(shape, params, threads):
 # Only blocks as wide as the output have several rows, so that the pixels of a block follow each other in the output.
 cdef struct Block:
     ptrdiff_t image, row, column, rows, width
-
-
-# A pixel of a block.
-cdef struct Position:
-    ptrdiff_t row, column
 
 
 # Where a block finds its input. Distances in elements: from a row to the next, from a column to the next column that
@@ -112,11 +107,12 @@ cdef class Implementation(Convolver):
     cdef ptrdiff_t columns                   # filter panels (NHWC) or tiles of filters (NCHW) of one group
     cdef ptrdiff_t segments, block_rows      # parts of an output row; output rows of a block
     cdef ptrdiff_t band_rows, band_width     # of the largest block, in pixels
-    cdef ptrdiff_t step_tiles                # pixel tiles multiplied by a panel of filters before the next one (NHWC)
+    cdef ptrdiff_t step                      # pixels multiplied by a panel of filters before the next one (NHWC)
+    cdef bint resident                       # whether a group's filters stay in L1, all panels of them (NHWC)
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
-        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step, beside
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
@@ -134,10 +130,10 @@ cdef class Implementation(Convolver):
             self.length = self.depth // self.runs
             step = self.conv.group_c * self.conv.stride_w * item
             most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.stride_h))
-            self.step_tiles = min(<ptrdiff_t>STEP_TILES, max(<ptrdiff_t>1, STEP_BYTES // (step * self.conv.r * self.mr)))
-            # Filters that stay in L1 anyway meet one tile at a time: its output is then written in one go.
-            if whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES:
-                self.step_tiles = 1
+            # A panel larger than that comes from L2 each time: so may the input then, for the panel to be read less often.
+            beside = STEP_BYTES if self.nr * self.depth * item <= 2 * STEP_BYTES else BLOCK_BYTES
+            self.step = max(<ptrdiff_t>self.mr, beside // (step * self.conv.r))
+            self.resident = whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
         self.segments = (ow + most - 1) // most
@@ -161,8 +157,8 @@ cdef class Implementation(Convolver):
         return whole(self.depth * self.nr * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE) if self.conv.nchw else 0
 
     cdef size_t table_size(self) noexcept nogil:
-        """Of the offsets that `gather` needs (NCHW), or of the row pointers that the product needs (NHWC)."""
-        cdef ptrdiff_t entries = self.depth + 2 * self.nr if self.conv.nchw else self.step_tiles * self.runs * self.mr
+        """Of the offsets that `gather` needs (NCHW), or of the pointers to the runs of an output row's windows (NHWC)."""
+        cdef ptrdiff_t entries = self.depth + 2 * self.nr if self.conv.nchw else self.runs
         return whole(entries * sizeof(void *), CACHE_LINE)
 
     cdef size_t workspace_size(self, int threads) noexcept nogil:
@@ -202,6 +198,8 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t group
         cdef Block block
         cdef Band band
+        if self.segments == 1 and not self.conv.nchw:
+            self.clear_margins(band_memory)
         while unit < last:
             block = self.block_at(unit, last)
             unit += block.rows
@@ -279,18 +277,30 @@ cdef class Implementation(Convolver):
                 self.copy_row_nhwc(x + ((block.image * self.conv.h + y) * self.conv.w * self.conv.c + group * group_c) * item,
                                    x0, memory + index * band.row * item)
 
+    cdef void clear_margins(self, char *memory) noexcept nogil:
+        """NHWC, blocks as wide as the output: the padding beside their rows is the same for all, and stays."""
+        cdef ptrdiff_t pixel = self.conv.group_c * self.conv.itemsize, row
+        cdef ptrdiff_t left = min(self.conv.pad_left, self.band_width)
+        cdef ptrdiff_t right = max(left, min(self.band_width, self.conv.pad_left + self.conv.w))
+        if left == 0 and right == self.band_width:
+            return
+        for row in range(self.band_rows):
+            memset(memory + row * self.band_width * pixel, 0, left * pixel)
+            memset(memory + (row * self.band_width + right) * pixel, 0, (self.band_width - right) * pixel)
+
     cdef void copy_row_nhwc(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil:
         """Columns x0 to x0 + band_width of an input row, zero outside the image."""
         cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), column
         cdef ptrdiff_t last = max(min(self.band_width, self.conv.w - x0), first)
         cdef ptrdiff_t pixel = self.conv.group_c * self.conv.itemsize, distance = self.conv.c * self.conv.itemsize
-        memset(to, 0, first * pixel)
+        if self.segments > 1:
+            memset(to, 0, first * pixel)
+            memset(to + last * pixel, 0, (self.band_width - last) * pixel)
         if self.conv.groups == 1:
             memcpy(to + first * pixel, source + (x0 + first) * distance, (last - first) * pixel)
         else:
             for column in range(first, last):
                 memcpy(to + column * pixel, source + (x0 + column) * distance, pixel)
-        memset(to + last * pixel, 0, (self.band_width - last) * pixel)
 
     cdef void copy_row_nchw(self, const char *source, ptrdiff_t x0, ptrdiff_t phase_pitch, char *to) noexcept nogil:
         """As copy_row_nhwc, of one channel; columns that are a stride apart become neighbours."""
@@ -305,64 +315,46 @@ cdef class Implementation(Convolver):
                              to + (phase * phase_pitch + column // stride) * item, 1, item)
 
     cdef void multiply_nhwc(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
-                            ptrdiff_t column_last, const void **table) noexcept nogil:
-        """The block's pixels times the group's filters, a few tiles of pixels at a time."""
-        cdef ptrdiff_t item = self.conv.itemsize, pixels = block.rows * block.width, tiles = (pixels + self.mr - 1) // self.mr
-        cdef ptrdiff_t small = pixels // tiles, taller = pixels % tiles    # the first tiles are one pixel taller
-        cdef ptrdiff_t padded_k = whole(self.conv.group_k, self.kernels.vl), pitch = self.runs * self.mr
-        cdef ptrdiff_t first = 0, last, tile, column, offset, channel, ldb
-        cdef int nr
+                            ptrdiff_t column_last, const void **lines) noexcept nogil:
+        """The block's pixels times the group's filters: filters that stay in L1 all at once, others panel by panel."""
+        cdef ptrdiff_t item = self.conv.itemsize, rows = block.rows, width = block.width
+        cdef ptrdiff_t first = column_first * self.nr, last = min(column_last * self.nr, self.conv.group_k)
+        cdef ptrdiff_t columns = last - first, step_rows, parts = 1, part, begin, row, channel
+        cdef const char *filters = <const char *>self.packed.data + group * whole(self.conv.group_k, self.kernels.vl) * self.depth * item
         cdef char *origin = call.out + ((block.image * self.conv.oh + block.row) * self.conv.ow + block.column) * self.conv.k * item
-        cdef char *out
-        cdef const char *filters
-        cdef Position position = Position(0, 0)
         cdef Epilogue epilogue = call.epilogue[0]
-        while first < tiles:
-            last = min(first + self.step_tiles, tiles)
-            for tile in range(first, last):
-                self.fill_table(block, band, &position, <int>(small + (tile < taller)), table + (tile - first) * pitch)
-            for column in range(column_first, column_last):
-                offset = column * self.nr
-                channel = group * self.conv.group_k + offset
-                ldb = min(<ptrdiff_t>self.nr, padded_k - offset)
-                nr = <int>min(<ptrdiff_t>self.nr, self.conv.group_k - offset)
-                filters = <const char *>self.packed.data + (group * padded_k + offset) * self.depth * item
-                if call.epilogue.bias != NULL:
-                    epilogue.bias = <const char *>call.epilogue.bias + channel * item
-                out = origin + channel * item
-                for tile in range(first, last):
-                    self.kernels.igemm(<int>(small + (tile < taller)), nr, self.runs, self.length, table + (tile - first) * pitch,
-                                       filters, ldb, out, self.conv.k, False, &epilogue)
-                    out += (small + (tile < taller)) * self.conv.k * item
-            origin += ((last - first) * small + max(<ptrdiff_t>0, min(last, taller) - first)) * self.conv.k * item
-            first = last
+        # Windows without padding or overlap may go on from one row to the next: those of 1x1 do.
+        if band.step == width * band.pixel:
+            rows, width = 1, rows * width
+        step_rows = rows
+        if not self.resident and column_last - column_first > 1:
+            columns = self.nr
+            step_rows = max(<ptrdiff_t>1, self.step // width)
+            parts = (width + self.step - 1) // self.step
+        origin += group * self.conv.group_k * item
+        row = 0
+        while row < rows:
+            for part in range(parts):
+                begin = part * width // parts
+                self.fill_lines(band, row, begin, lines)
+                channel = first
+                while channel < last:
+                    if call.epilogue.bias != NULL:
+                        epilogue.bias = <const char *>call.epilogue.bias + (group * self.conv.group_k + channel) * item
+                    self.kernels.windows(self.nv, min(step_rows, rows - row), band.step, (part + 1) * width // parts - begin,
+                                         min(columns, last - channel), self.runs, self.length, lines, band.pixel,
+                                         filters + channel * self.depth * item,
+                                         origin + ((row * width + begin) * self.conv.k + channel) * item, self.conv.k, &epilogue)
+                    channel += columns
+            row += step_rows
 
-    cdef void fill_table(self, const Block *block, const Band *band, Position *position, int mr, const void **table) noexcept nogil:
-        """NHWC: table[run * mr + i] is where run `run` of the i-th window from `position` on lies; moves the position on."""
-        cdef ptrdiff_t item = self.conv.itemsize, r, s, column = position.column, pixel = band.pixel * item
-        cdef ptrdiff_t down = band.tap * item, right = self.conv.dilation_w * band.phase * item
-        cdef const char *start = band.data + (position.row * band.step + column * band.pixel) * item
-        cdef const char *line
-        cdef const char *window
-        cdef int i, end
+    cdef void fill_lines(self, const Band *band, ptrdiff_t row, ptrdiff_t column, const void **lines) noexcept nogil:
+        """NHWC: lines[run] is where that run of the window at a pixel of the block lies."""
+        cdef ptrdiff_t item = self.conv.itemsize, r, s, across = self.runs // self.conv.r
+        cdef const char *start = band.data + (row * band.step + column * band.pixel) * item
         for r in range(self.conv.r):
-            for s in range(self.runs // self.conv.r):
-                line = start + r * down + s * right
-                window = line
-                i, end = 0, <int>min(<ptrdiff_t>mr, block.width - column)
-                while True:
-                    while i < end:
-                        table[i] = window
-                        window += pixel
-                        i += 1
-                    if end == mr:
-                        break
-                    line += band.step * item
-                    window = line - column * pixel
-                    end = <int>min(<ptrdiff_t>mr, end + block.width)
-                table += mr
-        position.row += (column + mr) // block.width
-        position.column = (column + mr) % block.width
+            for s in range(across):
+                lines[r * across + s] = start + (r * band.tap + s * self.conv.dilation_w * band.phase) * item
 
     cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
                             ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:

@@ -9,6 +9,30 @@
  * What a body fetches is up to its caller: nv vectors a step at `ahead`, which moves by ahead_step. */
 enum { PREFETCH_ROWS = 6 };
 
+/* How the sums of a register tile begin: with the bias, if any. */
+static ALWAYS_INLINE void tile_start(const int mr, const int nv, vec (*sum)[CONVOPT_MAX_NV], const REAL *bias,
+                                     const REAL *row_bias) {
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] =
+        bias ? load(bias + v * VL) : broadcast(row_bias ? row_bias[i] : 0);
+}
+
+/* How they end: clamped and stored, `last` elements of the last vector. */
+static ALWAYS_INLINE void tile_finish(const int mr, const int nv, vec (*sum)[CONVOPT_MAX_NV], int last, REAL *out,
+                                      ptrdiff_t ldo, const convopt_epilogue *epilogue) {
+    /* A product of few steps feels the clamping. */
+    if (epilogue->lo > -INFINITY || epilogue->hi < INFINITY) {
+        const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] = clamp(sum[i][v], lo, hi);
+    }
+    UNROLL for (int i = 0; i < mr; i++, out += ldo) {
+        UNROLL for (int v = 0; v < nv - 1; v++) store(out + v * VL, sum[i][v]);
+        if (last == VL)
+            store(out + (nv - 1) * VL, sum[i][nv - 1]);
+        else
+            store_first(out + (nv - 1) * VL, sum[i][nv - 1], last);
+    }
+}
+
 /* sum += out, whose last vector has `last` elements. */
 static ALWAYS_INLINE void igemm_add(const int mr, const int nv, vec (*sum)[CONVOPT_MAX_NV], const REAL *out,
                                     ptrdiff_t ldo, int last) {
@@ -23,10 +47,8 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
                                      int accumulate, const convopt_epilogue *epilogue, const REAL *ahead,
                                      ptrdiff_t ahead_step) {
     vec sum[CONVOPT_MAX_MR][CONVOPT_MAX_NV];
-    const REAL *bias = epilogue->bias, *row_bias = epilogue->row_bias;
     const int last = nr - (nv - 1) * VL; /* columns of the last vector */
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] =
-        bias ? load(bias + v * VL) : broadcast(row_bias ? row_bias[i] : 0);
+    tile_start(mr, nv, sum, epilogue->bias, epilogue->row_bias);
     /* Where the result goes is seldom in a cache; asked for now, it is there when the sums are done. */
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++)
         __builtin_prefetch(out + i * ldo + v * VL, 1);
@@ -44,24 +66,16 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
         }
     }
     if (accumulate) igemm_add(mr, nv, sum, out, ldo, last);
-    /* A product of few steps feels the clamping. */
-    if (epilogue->lo > -INFINITY || epilogue->hi < INFINITY) {
-        const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
-        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) sum[i][v] = clamp(sum[i][v], lo, hi);
-    }
-    UNROLL for (int i = 0; i < mr; i++, out += ldo) {
-        UNROLL for (int v = 0; v < nv - 1; v++) store(out + v * VL, sum[i][v]);
-        if (last == VL)
-            store(out + (nv - 1) * VL, sum[i][nv - 1]);
-        else
-            store_first(out + (nv - 1) * VL, sum[i][nv - 1], last);
-    }
+    tile_finish(mr, nv, sum, last, out, ldo, epilogue);
 }
 
 static const int tile_mr[CONVOPT_MAX_NV + 1] = TILE_MR;
 
 /* One function per width, a case per height; tiles taller than the ISA's registers hold are compiled away. */
 /* clang-format off */
+#define EACH_TILE                                                                                  \
+    TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)                                \
+    TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16)
 #define TILE(MR)                                                                                   \
     case MR:                                                                                       \
         if (MR <= tile_mr[NV] && NV <= NV_MAX)                                                     \
@@ -73,10 +87,7 @@ static const int tile_mr[CONVOPT_MAX_NV + 1] = TILE_MR;
         int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const REAL *const *rows, const REAL *b,   \
         ptrdiff_t ldb, REAL *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue, \
         const REAL *ahead, ptrdiff_t ahead_step) {                                                 \
-        switch (mr) {                                                                              \
-            TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)                        \
-            TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14) TILE(15) TILE(16)                 \
-        }                                                                                          \
+        switch (mr) { EACH_TILE }                                                                  \
     }
 /* clang-format on */
 #define NV 1
@@ -91,6 +102,7 @@ TILES(igemm_3)
 #define NV 4
 TILES(igemm_4)
 #undef NV
+#undef TILE
 
 static __typeof__(&igemm_1) const igemm_by_width[CONVOPT_MAX_NV] = {igemm_1, igemm_2, igemm_3, igemm_4};
 

@@ -3,6 +3,7 @@
 
 #include "fft-inl.h"
 #include "igemm-inl.h"
+#include "windows-inl.h"
 #include "transpose-inl.h"
 #include "gather-inl.h"
 #include "winograd-inl.h"
@@ -20,6 +21,7 @@ const convopt_kernels KERNELS = {
     .nv_max = NV_MAX,
     .mr = TILE_MR,
     .igemm = igemm,
+    .windows = windows,
     .transpose = transpose,
     .gather = gather,
     .winograd_axes = winograd_axes,

@@ -38,6 +38,19 @@ typedef struct {
 typedef void convopt_igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b,
                            ptrdiff_t ldb, void *out, ptrdiff_t ldo, int accumulate, const convopt_epilogue *epilogue);
 
+/* The same product for many rows that lie at equal distances, as the windows of some output rows do: for 0 <= y < rows,
+ * 0 <= i < count, 0 <= j < columns
+ *
+ *   out[(y*count + i)*ldo + j] = epilogue( sum_{t < runs} sum_{c < length}
+ *                                          lines[t][y*step + i*pitch + c] * b(t*length + c, j) )
+ *
+ * in register tiles `nv` vectors wide. b is panels of nv*vl columns, one after the other, each of runs*length rows laid
+ * end to end; the last panel is as many whole vectors wide as its columns need. All counts >= 1, 1 <= nv <= nv_max;
+ * `bias` is readable to whole vectors, row_bias is NULL. */
+typedef void convopt_windows(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t columns, ptrdiff_t runs,
+                             ptrdiff_t length, const void *const *lines, ptrdiff_t pitch, const void *b, void *out,
+                             ptrdiff_t ldo, const convopt_epilogue *epilogue);
+
 /* to[j*ldt + i] = from[i*ldf + j] for 0 <= i < rows, 0 <= j < columns. */
 typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, void *to,
                                ptrdiff_t ldt);
@@ -269,6 +282,7 @@ typedef struct {
     int nv_max;                 /* widest register tile, in vectors */
     int mr[CONVOPT_MAX_NV + 1]; /* mr[nv]: tallest register tile that is nv vectors wide */
     convopt_igemm *igemm;
+    convopt_windows *windows;
     convopt_transpose *transpose;
     convopt_gather *gather;
     const convopt_winograd_axis *winograd_axes; /* ends with a row whose t is 0 */

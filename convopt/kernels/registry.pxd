@@ -11,6 +11,10 @@ cdef extern from "kernels.h":
         int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, const void *const *rows, const void *b, ptrdiff_t ldb,
         void *out, ptrdiff_t ldo, int accumulate, const Epilogue *epilogue) noexcept nogil
 
+    ctypedef void Windows "convopt_windows"(
+        int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t columns, ptrdiff_t runs, ptrdiff_t length,
+        const void *const *lines, ptrdiff_t pitch, const void *b, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
     ctypedef void Transpose "convopt_transpose"(
         ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t ldf, void *to, ptrdiff_t ldt) noexcept nogil
 
@@ -140,6 +144,7 @@ cdef extern from "kernels.h":
         int nv_max
         int mr[5]
         Igemm *igemm
+        Windows *windows
         Transpose *transpose
         Gather *gather
         const WinogradAxis *winograd_axes
