@@ -25,7 +25,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
