@@ -88,7 +88,7 @@ def work(shape, params, threads):
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
     rows = max(_forms(shape), default=0)
-    runs = -(-shape.ow // params["columns"])
+    runs = -(-shape.ow // params.get("columns", max(1, shape.ow)))
     started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
     # Stores, and what is loaded for each column, are hidden behind many taps only.
     efficiency = 0.9 * shape.depth / (shape.depth + 6) if rows else 0.4
