@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import depthwise, direct, fft, grouped, im2col, winograd
+from convopt.algorithms import depthwise, depthwise_planes, direct, fft, grouped, im2col, pointwise_planes, winograd
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     )
 }
 
+#: Modules that serve NCHW shapes in an algorithm's name: all those of which their ``why_not(shape)`` is None.
+PLANES = {depthwise.NAME: depthwise_planes, im2col.NAME: pointwise_planes}
+
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:
     """The shape in a layout the algorithm reads and writes itself: its own one where it can."""
@@ -34,7 +37,9 @@ def prepare(name: str, shape: ConvShape, params: dict[str, int]) -> Convolver:
 
     The shape must be one the algorithm applies to. Raises MemoryError, naming the byte count.
     """
-    algorithm = ALGORITHMS[name]
+    algorithm, planes = ALGORITHMS[name], PLANES.get(name)
+    if planes is not None and shape.data_format == "NCHW" and planes.why_not(shape) is None:
+        return planes.Implementation(shape, params)
     native = native_shape(algorithm, shape)
     convolver = algorithm.Implementation(native, params)
     return convolver if native == shape else LayoutChange(shape, params, convolver)

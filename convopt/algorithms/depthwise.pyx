@@ -15,7 +15,7 @@ Loops, outermost first: share of a thread > strip of output rows > run of column
 
 import math
 
-from convopt.algorithms import panels
+from convopt.algorithms import depthwise_planes, panels
 from convopt.algorithms.contract import Work
 
 from libc.stdint cimport int32_t, int64_t
@@ -27,8 +27,8 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 3
-LAYOUTS = ("NHWC",)
+REVISION = 4
+LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
 # Bytes of input and output from where on they come from beyond L2.
@@ -44,11 +44,13 @@ def why_not(shape):
     """The reason depthwise cannot serve a shape: a group has several input channels."""
     if shape.group_c != 1:
         return f"each group has {shape.group_c} input channels; depthwise needs exactly 1"
-    return None
+    return depthwise_planes.why_not(shape) if shape.data_format == "NCHW" else None
 
 
 def candidates(shape):
     """Output columns of a run: whole rows, or few, where the walk's start costs little and what it saves may be more."""
+    if shape.data_format == "NCHW":
+        return [{}]
     whole_rows = {"columns": shape.ow}
     short = {"columns": max(1, SHORT_RUN // shape.strides[1])}
     vl, _ = panels.tiles(shape)
@@ -86,7 +88,7 @@ def work(shape, params, threads):
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
     rows = max(_forms(shape), default=0)
-    runs = -(-shape.ow // params["columns"])
+    runs = -(-shape.ow // params.get("columns", max(1, shape.ow)))
     started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
     # Stores, and what is loaded for each column, are hidden behind many taps only.
     efficiency = 0.9 * shape.depth / (shape.depth + 6) if rows else 0.4

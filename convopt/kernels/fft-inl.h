@@ -84,23 +84,6 @@ static void fft_store(ptrdiff_t points, const void *from_, int channels, void *o
     }
 }
 
-/* The transpose of VL x VL elements in registers: stage by stage, blocks off the diagonal change places. */
-static ALWAYS_INLINE void transpose_square(vec *rows) {
-    UNROLL for (int half = VL / 2; half; half /= 2) {
-        lanes low = {0}, high = {0};
-        UNROLL for (int l = 0; l < VL; l++) {
-            low[l] = l & half ? VL + l - half : l;
-            high[l] = l & half ? VL + l : l + half;
-        }
-        UNROLL for (int i = 0; i < VL; i++) {
-            if (i & half) continue;
-            const vec a = rows[i], b = rows[i + half];
-            rows[i] = __builtin_shuffle(a, b, low);
-            rows[i + half] = __builtin_shuffle(a, b, high);
-        }
-    }
-}
-
 static ptrdiff_t clipped(ptrdiff_t value, ptrdiff_t low, ptrdiff_t high) {
     return value < low ? low : value > high ? high : value;
 }

@@ -1,6 +1,7 @@
 /* Everything one ISA offers for one element type: included once by each stub in isa/, after its simd header. */
 #include "kernels.h"
 
+#include "transpose-inl.h"
 #include "fft-inl.h"
 #include "igemm-inl.h"
 #include "windows-inl.h"
@@ -8,6 +9,7 @@
 #include "gather-inl.h"
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
+#include "planes-inl.h"
 #include "limits-inl.h"
 #include "grouped-inl.h"
 
@@ -44,7 +46,10 @@ const convopt_kernels KERNELS = {
     .stream_end = stream_end,
     .depthwise_forms = depthwise_forms,
     .depthwise_spread = depthwise_spread,
+    .depthwise_plane = depthwise_plane,
+    .pad = pad,
     .limit_multiply_add = limit_multiply_add,
     .limit_read = limit_read,
     .grouped_forms = grouped_forms,
+    .sample = sample,
 };

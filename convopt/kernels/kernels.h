@@ -228,6 +228,34 @@ typedef struct {
 typedef void convopt_depthwise_spread(ptrdiff_t columns, const void *from, ptrdiff_t pitch, int count,
                                       const void *numbers, void *to);
 
+/* Part of a depthwise convolution on planes (NCHW): `rows` output rows of `width` pixels of one channel, a plane.
+ *
+ * The band is the padded input under them, `pitch` elements from a row to the next: tap (r, s) of output pixel (y, x)
+ * reads band[(y*stride_h + r*dilation_h)*pitch + x*stride_w + s*dilation_w]. As many as CONVOPT_PLANE_OVER * stride_w
+ * vectors past the band's end must be readable. weights[r*taps_w + s]; `bias` is NULL or one value. */
+#define CONVOPT_PLANE_OVER 3
+typedef struct {
+    ptrdiff_t taps_h, taps_w, stride_h, stride_w, dilation_h, dilation_w;
+    const void *band;
+    ptrdiff_t pitch;
+    const void *weights, *bias;
+    void *out;
+    ptrdiff_t out_row; /* elements from an output row to the next */
+    ptrdiff_t rows, width;
+    const convopt_epilogue *epilogue; /* lo and hi alone */
+} convopt_plane;
+
+typedef void convopt_depthwise_plane(const convopt_plane *plane);
+
+/* Rows of a band: rows[0] of zeros, rows[1] of input, to[i*pitch + left + j] = from[i*ldf + j] for j < columns with
+ * zeros around, and rows[2] of zeros again. Up to two vectors past the end are written. left + columns <= pitch. */
+typedef void convopt_pad(const ptrdiff_t *rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, ptrdiff_t left,
+                         void *to, ptrdiff_t pitch);
+
+/* to[i*ldt + j] = from[i*ldf + j*stride] for 0 <= i < rows, 0 <= j < columns; nothing else is read or written. */
+typedef void convopt_sample(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, ptrdiff_t stride,
+                            void *to, ptrdiff_t ldt);
+
 /* rounds x LIMIT_SUMS independent multiply-adds of vectors in registers; result[0] is the factor, result[1] the addend,
  * at most 1, and vl elements are written there so that nothing is optimised away. Returns the operations done. */
 typedef double convopt_limit_multiply_add(ptrdiff_t rounds, void *result);
@@ -305,9 +333,12 @@ typedef struct {
     convopt_stream_end *stream_end;
     const convopt_depthwise_form *depthwise_forms;
     convopt_depthwise_spread *depthwise_spread;
+    convopt_depthwise_plane *depthwise_plane;
+    convopt_pad *pad;
     convopt_limit_multiply_add *limit_multiply_add;
     convopt_limit_read *limit_read;
     const convopt_grouped_form *grouped_forms;
+    convopt_sample *sample;
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

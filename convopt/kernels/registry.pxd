@@ -114,6 +114,30 @@ cdef extern from "kernels.h":
     ctypedef void DepthwiseSpread "convopt_depthwise_spread"(
         ptrdiff_t columns, const void *source, ptrdiff_t pitch, int count, const void *numbers, void *to) noexcept nogil
 
+    enum:
+        CONVOPT_PLANE_OVER
+
+    ctypedef struct Plane "convopt_plane":
+        ptrdiff_t taps_h, taps_w, stride_h, stride_w, dilation_h, dilation_w
+        const void *band
+        ptrdiff_t pitch
+        const void *weights
+        const void *bias
+        void *out
+        ptrdiff_t out_row
+        ptrdiff_t rows, width
+        const Epilogue *epilogue
+
+    ctypedef void DepthwisePlane "convopt_depthwise_plane"(const Plane *plane) noexcept nogil
+
+    ctypedef void Pad "convopt_pad"(
+        const ptrdiff_t *rows, ptrdiff_t columns, const void *source, ptrdiff_t lds, ptrdiff_t left, void *to,
+        ptrdiff_t pitch) noexcept nogil
+
+    ctypedef void Sample "convopt_sample"(
+        ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t lds, ptrdiff_t stride, void *to,
+        ptrdiff_t ldt) noexcept nogil
+
     ctypedef double LimitMultiplyAdd "convopt_limit_multiply_add"(ptrdiff_t rounds, void *result) noexcept nogil
 
     ctypedef void LimitRead "convopt_limit_read"(ptrdiff_t count, const void *source, void *result) noexcept nogil
@@ -167,9 +191,12 @@ cdef extern from "kernels.h":
         StreamEnd *stream_end
         const DepthwiseForm *depthwise_forms
         DepthwiseSpread *depthwise_spread
+        DepthwisePlane *depthwise_plane
+        Pad *pad
         LimitMultiplyAdd *limit_multiply_add
         LimitRead *limit_read
         const GroupedForm *grouped_forms
+        Sample *sample
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil
