@@ -5,7 +5,6 @@
 #include "fft-inl.h"
 #include "igemm-inl.h"
 #include "windows-inl.h"
-#include "transpose-inl.h"
 #include "gather-inl.h"
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
