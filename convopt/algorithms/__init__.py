@@ -8,7 +8,7 @@ from convopt.algorithms import depthwise, depthwise_planes, direct, fft, grouped
 from convopt.algorithms.layout import LayoutChange
 
 if TYPE_CHECKING:
-    from convopt.algorithms.contract import Algorithm, Convolver
+    from convopt.algorithms.contract import Algorithm, Convolver, Planes
     from convopt.shape import ConvShape
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 #: Modules that serve NCHW shapes in an algorithm's name: all those of which their ``why_not(shape)`` is None.
-PLANES = {depthwise.NAME: depthwise_planes, im2col.NAME: pointwise_planes}
+PLANES: dict[str, Planes] = {depthwise.NAME: depthwise_planes, im2col.NAME: pointwise_planes}
 
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:

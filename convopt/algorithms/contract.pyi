@@ -35,6 +35,11 @@ class Convolver:
         threads: int = 1,
     ) -> None: ...
 
+class Planes(Protocol):
+    @property
+    def Implementation(self) -> type[Convolver]: ...
+    def why_not(self, shape: ConvShape) -> str | None: ...
+
 class Algorithm(Protocol):
     NAME: str
     REVISION: int
