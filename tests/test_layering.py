@@ -48,7 +48,7 @@ FLOORS = [
 PACKAGES = ("convopt.kernels", "convopt.algorithms", "convopt.compat", "convopt.bench", "convopt.cli")
 #: What each floor may import from outside, besides the standard library.
 OUTSIDE = {"convopt.cli": {"numpy", "typer", "rich", "archspec", "matplotlib"}}
-EVERYWHERE = {"numpy", "cython", "libc"}
+EVERYWHERE = {"numpy", "cython", "libc", "cpython"}
 #: Imports inside functions, made only when somebody asks for what needs them.
 LAZY = {("convopt.api", "convopt.tensorflow"), ("convopt.tensorflow", "tensorflow"), ("convopt.tuning.models", "onnx")}
 
