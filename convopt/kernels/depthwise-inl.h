@@ -114,19 +114,19 @@ static void depthwise_general(const convopt_strip *strip) {
 #define ROWS_2(X, TAPS, STRIDE) ROWS_1(X, TAPS, STRIDE) X(TAPS, STRIDE, 2)
 #define ROWS_3(X, TAPS, STRIDE) ROWS_2(X, TAPS, STRIDE) X(TAPS, STRIDE, 3)
 #define ROWS_4(X, TAPS, STRIDE) ROWS_3(X, TAPS, STRIDE) X(TAPS, STRIDE, 4)
+/* clang-format off */
 #if REGISTERS == 32
-#define WALKS(X)                                                                                                    \
-    ROWS_4(X, 1, 1)                                                                                                 \
-    ROWS_4(X, 2, 1)                                                                                                 \
-    ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) ROWS_3(X, 7, 1) ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) \
-        ROWS_2(X, 11, 1) ROWS_2(X, 13, 1) ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
+#define WALKS(X) \
+    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) \
+    ROWS_3(X, 7, 1) ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) ROWS_2(X, 11, 1) ROWS_2(X, 13, 1) \
+    ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
 #else
-#define WALKS(X)                                                                                                    \
-    ROWS_4(X, 1, 1)                                                                                                 \
-    ROWS_4(X, 2, 1)                                                                                                 \
-    ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) ROWS_2(X, 7, 1) ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) \
-        ROWS_1(X, 11, 1) ROWS_1(X, 13, 1) ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
+#define WALKS(X) \
+    ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) \
+    ROWS_2(X, 7, 1) ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) ROWS_1(X, 11, 1) ROWS_1(X, 13, 1) \
+    ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
 #endif
+/* clang-format on */
 
 #define WALK(TAPS, STRIDE, ROWS)                                                                    \
     static void depthwise_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) {                  \
