@@ -15,7 +15,7 @@ import pytest
 from guarded import guarded, guarded_workspace
 from strategies import CHANNELS, examples, served
 
-from convopt.algorithms import ALGORITHMS
+from convopt.algorithms import ALGORITHMS, prepare
 from convopt.shape import ConvShape
 
 SHAPES_PER_ISA = 2000
@@ -68,11 +68,11 @@ def cases(name, algorithm, count, rng):
     return found
 
 
-def compute(algorithm, shape, params, rng):
+def compute(name, shape, params, rng):
     """One call on one thread; raises where something was written beyond the workspace, or an output was not written."""
     at_end, borrow = rng.random() < 0.7, rng.random() < 0.3
     x, filters = np.ones(shape.input_shape, shape.dtype), guarded(np.ones(shape.filters_shape, shape.dtype), at_end)
-    convolver = algorithm.Implementation(shape, params)
+    convolver = prepare(name, shape, params)
     convolver.pack_filters(filters, 1, borrow)
     if not borrow:
         del filters
@@ -94,7 +94,7 @@ def in_child(todo, seed):
             rng = np.random.default_rng(seed)
             for index, (name, shape, params) in enumerate(todo):
                 progress[:8] = index.to_bytes(8, "little")
-                compute(ALGORITHMS[name], shape, params, rng)
+                compute(name, shape, params, rng)
         except BaseException:
             os.write(writer, traceback.format_exc()[-4000:].encode())
         os._exit(0)
