@@ -304,7 +304,8 @@ class Bird:
 
 def test_disturbed_rounds_are_thrown_away(monkeypatch):
     clock = Clock(monkeypatch)
-    first, second = clock.contestant(1e-3, disturbed=(3, 4)), clock.contestant(1.1e-3)
+    # Its calls: one at the start, then two a round, the first of them untimed.
+    first, second = clock.contestant(1e-3, disturbed=(6, 8)), clock.contestant(1.1e-3)
     # Before the race, then after each round: the third is disturbed, and with it the fourth, before which the canary still was.
     measure.race([first, second], 10, Bird([True, True, True, False]))
     assert len(first.times) == len(second.times) == measure.ROUNDS
