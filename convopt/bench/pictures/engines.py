@@ -132,11 +132,13 @@ def _draw_network(axes: Any, palette: Palette, whole: Whole, sums: dict[str, flo
         colour = palette.of["own"] if name == "convopt" else palette.of["peer"]
         axes.barh(position, limit if times[name] > limit * 0.9 else times[name], height=0.72, color=colour)
         text = f"{times[name]:.3g}" if times[name] < 1000 else f"{times[name]:.0f}"
-        # What is too long for the axes ends there, with its figure inside.
-        at, side, colour = (limit * 0.99, "right", "page") if times[name] > limit * 0.9 else (times[name] + limit * 0.012, "left", "ink")
+        mark = sums.get(name, math.inf) * unit
+        # What is too long for the axes ends there, with its figure inside; elsewhere the figure keeps clear of the mark.
+        end = mark if times[name] < mark < times[name] + limit * 0.16 else times[name]
+        at, side, colour = (limit * 0.99, "right", "page") if times[name] > limit * 0.9 else (end + limit * 0.012, "left", "ink")
         axes.text(at, position, text, va="center", ha=side, fontsize=7.5, color=palette.of[colour])
-        if name in sums and sums[name] * unit < limit:
-            axes.plot([sums[name] * unit] * 2, [position - 0.36, position + 0.36], color=palette.of["ink"], linewidth=1.6)
+        if mark < limit:
+            axes.plot([mark] * 2, [position - 0.36, position + 0.36], color=palette.of["ink"], linewidth=1.6)
     axes.set_yticks(
         range(len(engines)), [ENGINES[name].title.replace("PyTorch channels_last", "PyTorch NHWC") for name in engines], fontsize=7.5
     )
