@@ -15,9 +15,7 @@ import convopt
 from convopt.configuration import configurations
 from convopt.tuning.candidates import Request
 
-#: Beyond this a layer is measured again, so many times in all: a call is timed once, and one hiccup in the first few says nothing
-#: of the policy, which does the same each time.
-LIMIT, TRIES = 2.1, 3
+LIMIT = 2.1
 #: Calls, and seconds of them, after which the time of one is known.
 KNOWN_CALLS, KNOWN_SECONDS = 300, 0.15
 
@@ -90,14 +88,10 @@ def main() -> None:
     rows = []
     wanted = requests(options)
     for request in within(options.budget, wanted):
-        tries = [row_of(request, options.calls)]
-        while tries[-1]["worst"] > LIMIT and len(tries) < TRIES:
-            tries.append(row_of(request, options.calls))
-        rows.append({**min(tries, key=lambda row: row["worst"]), "tries": len(tries)})
-        print(f"{request.key():<75} worst {rows[-1]['worst']:5.2f}, tries {len(tries)}", flush=True)
+        rows.append(row_of(request, options.calls))
+        print(f"{request.key():<75} worst {rows[-1]['worst']:5.2f}", flush=True)
     figures: dict[str, object] = {"problems": len(rows), "of": len(wanted)}
     figures |= {f"worst total over the better of both: {key}": value for key, value in percentiles([row["worst"] for row in rows]).items()}
-    figures["layers measured again"] = sum(row["tries"] > 1 for row in rows)
     figures["limit"] = f"{LIMIT}"
     report("ski-rental", options, figures, rows)
 

@@ -1,8 +1,8 @@
 """Results: NumPy arrays whose data begin at a cache line.
 
 NumPy's own allocations begin 16 bytes beyond a multiple of 64, so that every store of a 64-byte vector touches two cache
-lines; on depthwise layers, which store one vector for few multiply-adds, that cost a fifth of the time. NEP 49 lets an
-array own memory of another allocator: the arrays made here own theirs as any other array does, and may be resized.
+lines, which tells where there are few multiply-adds to a store, as in depthwise layers. NEP 49 lets an array own memory of
+another allocator: the arrays made here own theirs as any other array does, and may be resized.
 """
 
 from cpython.pycapsule cimport PyCapsule_New

@@ -79,48 +79,42 @@ static ALWAYS_INLINE void plane_any(const int stride, const int vectors, const c
     plane_store(1, vectors, plane, out, sum, last);
 }
 
+/* A body of so many vectors, of HIGH rows or of one. */
+#define PLANE_FORM(NAME, VECTORS, HIGH, BODY)                                                                   \
+    static __attribute__((noinline)) void NAME(int high, const convopt_plane *plane, const REAL *in, REAL *out, \
+                                               int last) {                                                      \
+        enum { vectors = VECTORS };                                                                             \
+        if (high > 1) {                                                                                         \
+            enum { rows = HIGH };                                                                               \
+            BODY;                                                                                               \
+        } else {                                                                                                \
+            enum { rows = 1 };                                                                                  \
+            BODY;                                                                                               \
+        }                                                                                                       \
+    }
+
 /* The last body of a row is one vector if that will do; the last rows are moved up where there is room. */
-#define PLANE(NAME, HIGH, BODY)                                                                                        \
-    static __attribute__((noinline)) void NAME##_wide(int high, const convopt_plane *plane, const REAL *in, REAL *out, \
-                                                      int last) {                                                      \
-        enum { vectors = PLANE_VECTORS };                                                                              \
-        if (high > 1) {                                                                                                \
-            enum { rows = HIGH };                                                                                      \
-            BODY;                                                                                                      \
-        } else {                                                                                                       \
-            enum { rows = 1 };                                                                                         \
-            BODY;                                                                                                      \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static __attribute__((noinline)) void NAME##_narrow(int high, const convopt_plane *plane, const REAL *in,          \
-                                                        REAL *out, int last) {                                         \
-        enum { vectors = 1 };                                                                                          \
-        if (high > 1) {                                                                                                \
-            enum { rows = HIGH };                                                                                      \
-            BODY;                                                                                                      \
-        } else {                                                                                                       \
-            enum { rows = 1 };                                                                                         \
-            BODY;                                                                                                      \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static void NAME(const convopt_plane *plane) {                                                                     \
-        const int high = plane->rows >= HIGH ? HIGH : 1;                                                               \
-        for (ptrdiff_t y = 0; y < plane->rows; y += high) {                                                            \
-            if (y + high > plane->rows) y = plane->rows - high;                                                        \
-            const REAL *in = (const REAL *)plane->band + y * plane->stride_h * plane->pitch;                           \
-            REAL *out = (REAL *)plane->out + y * plane->out_row;                                                       \
-            for (ptrdiff_t x = 0; x < plane->width;) {                                                                 \
-                const ptrdiff_t left = plane->width - x;                                                               \
-                if (left > VL) {                                                                                       \
-                    const int last = left < PLANE_VECTORS * VL ? (int)left - VL : VL;                                  \
-                    NAME##_wide(high, plane, in + x * plane->stride_w, out + x, last);                                 \
-                    x += PLANE_VECTORS * VL;                                                                           \
-                } else {                                                                                               \
-                    NAME##_narrow(high, plane, in + x * plane->stride_w, out + x, (int)left);                          \
-                    x += VL;                                                                                           \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
+#define PLANE(NAME, HIGH, BODY)                                                               \
+    PLANE_FORM(NAME##_wide, PLANE_VECTORS, HIGH, BODY)                                        \
+    PLANE_FORM(NAME##_narrow, 1, HIGH, BODY)                                                  \
+    static void NAME(const convopt_plane *plane) {                                            \
+        const int high = plane->rows >= HIGH ? HIGH : 1;                                      \
+        for (ptrdiff_t y = 0; y < plane->rows; y += high) {                                   \
+            if (y + high > plane->rows) y = plane->rows - high;                               \
+            const REAL *in = (const REAL *)plane->band + y * plane->stride_h * plane->pitch;  \
+            REAL *out = (REAL *)plane->out + y * plane->out_row;                              \
+            for (ptrdiff_t x = 0; x < plane->width;) {                                        \
+                const ptrdiff_t left = plane->width - x;                                      \
+                if (left > VL) {                                                              \
+                    const int last = left < PLANE_VECTORS * VL ? (int)left - VL : VL;         \
+                    NAME##_wide(high, plane, in + x * plane->stride_w, out + x, last);        \
+                    x += PLANE_VECTORS * VL;                                                  \
+                } else {                                                                      \
+                    NAME##_narrow(high, plane, in + x * plane->stride_w, out + x, (int)left); \
+                    x += VL;                                                                  \
+                }                                                                             \
+            }                                                                                 \
+        }                                                                                     \
     }
 
 PLANE(plane_3, PLANE_ROWS, plane_body(3, 1, rows, vectors, plane, in, out, last))
