@@ -3,6 +3,7 @@
 #   make demo    filter photographs, run a trained network, tune its layers (pictures in ./demo-output)
 #   make bench   race the engines that are installed; JSON and a page in ./results
 #   make test    every test, TensorFlow comparisons included
+#   make test-emulated   the tests of AVX-512's kernels on a CPU with AVX2 alone
 #   make lint    formatting, style and types
 #   make build   bring the compiled extensions up to date
 #   make clean   remove all that the others made
@@ -21,7 +22,10 @@ SOURCES := setup.py $(shell find convopt -name '*.pyx' -o -name '*.pxd' -o -name
 KERNELS := $(filter convopt/kernels/%.c convopt/kernels/%.h, $(SOURCES))
 CYTHON := $(filter %.pyx %.pxd, $(SOURCES))
 
-.PHONY: demo bench test lint build clean
+# A package of its own, whose AVX-512 kernels run on a CPU that has AVX2 alone.
+EMULATED := $(VENV)/emulated
+
+.PHONY: demo bench test test-emulated lint build clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.built $(VENV)/.extras-demo
@@ -33,6 +37,9 @@ bench: $(VENV)/.built $(VENV)/.extras-bench
 
 test: $(VENV)/.built $(VENV)/.extras-demo $(VENV)/.extras-test
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+test-emulated: $(EMULATED)/.built $(VENV)/.extras-test
+	cd tests && PYTHONPATH=$(CURDIR)/$(EMULATED) ../$(RUN) -m pytest -m 'not slow' -k avx512 $(PYTEST_ARGS)
 
 lint: $(VENV)/.built $(VENV)/.extras-test $(VENV)/.extras-lint
 	$(VENV)/bin/ruff check .
@@ -64,6 +71,11 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.installed
 	@if [ -n "$$(find $(SOURCES) -newer $@)" ]; then \
 		echo "Compiling what changed"; $(RUN) setup.py --quiet build_clib build_ext --inplace; fi
 	@touch $@
+
+$(EMULATED)/.built: $(SOURCES) $(shell find convopt tuning -name '*.py') $(VENV)/.installed
+	@echo "Compiling for emulation"; rm -rf $(EMULATED) build
+	CONVOPT_EMULATE=avx512 $(PIP) install --no-build-isolation --no-deps --target $(EMULATED) .
+	@rm -rf build; touch $@
 
 # What an extra of pyproject.toml asks for, beside the package that is already there.
 $(VENV)/.extras-%: $(VENV)/.installed

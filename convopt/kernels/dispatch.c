@@ -36,6 +36,9 @@ int convopt_isa_detect(void) {
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (fma | osxsave | avx)) != (fma | osxsave | avx)) return 0;
     unsigned long long saved = xcr0();
     if ((saved & ymm) != ymm || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return 0;
+#ifdef EMULATE_AVX512
+    return 2;
+#endif
     if ((saved & zmm) != zmm || (b & (f | dq | bw | vl)) != (f | dq | bw | vl)) return 1;
     return 2;
 }

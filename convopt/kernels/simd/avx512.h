@@ -6,12 +6,16 @@
 #define NV_MAX 4
 #define TILE_MR {0, 14, 14, 9, 6}
 
-/* The vector stays in a register from here on: it is no memory operand of what follows. */
-#define HOLD(v) __asm__("" : "+v"(v))
-
 #include "vector.h"
 
+#ifndef __AVX512F__
+/* Emulated (setup.py): the same kernels, their vectors in halves, for tests on a CPU that lacks this ISA. */
+#include "portable.h"
+#else
 #include <immintrin.h>
+
+/* The vector stays in a register from here on: it is no memory operand of what follows. */
+#define HOLD(v) __asm__("" : "+v"(v))
 
 static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
 #if REAL_BYTES == 4
@@ -65,3 +69,4 @@ static ALWAYS_INLINE vec permute_two(vec a, vec b, lanes i) {
     return _mm512_permutex2var_pd(a, (__m512i)i, b);
 #endif
 }
+#endif
