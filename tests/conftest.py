@@ -68,3 +68,30 @@ def tensorflow():
         except convopt.UnsupportedError as error:
             pytest.skip(str(error))
         yield running
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Engines of this test's own making among the known ones, and a cache of their own."""
+    from planted import PLANTED
+
+    from convopt.bench.engines import ENGINES, Engine
+
+    for name, source in PLANTED.items():
+        (tmp_path / f"planted_{name}.py").write_text(source)
+        monkeypatch.setitem(ENGINES, name, Engine(name, name.title(), f"planted_{name}", ("numpy",)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Runs a command line in this process, in a folder of its own."""
+    from typer.testing import CliRunner
+
+    from convopt.cli.app import app
+
+    monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])

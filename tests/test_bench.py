@@ -1,7 +1,6 @@
-"""Benchmarks: the race with planted engines, the file it leaves, and what two such files say of each other."""
+"""Benchmarks: the file that a race leaves, and what two such files say of each other."""
 
 import json
-import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,227 +10,12 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line's extras are not installed: pip install 'convopt[cli]'")
 
-from typer.testing import CliRunner
 
-from convopt.bench import compare, engines, limits, process, race, results, run, sweep
-from convopt.bench.engines import ENGINES, PEERS, Engine
-from convopt.bench.race import Effort, Outcome, Timing
-from convopt.cli import bench as verb
-from convopt.cli import info
-from convopt.cli.app import app
-from convopt.shape import ConvShape
+from planted import planted_results
+
+from convopt.bench import compare, engines, limits, results, run, sweep
+from convopt.bench.engines import ENGINES, PEERS
 from convopt.tuning import networks
-
-LAYERS = networks.read_shapes(["small 1x9x8x4 3x3x4x8 pad=SAME stride=2", "tiny_dw 1x6x6x4 3x3x1x4 x3"])
-BRIEF = Effort(rounds=2, seconds=0.001)
-
-#: An engine that is right, in a few lines; the others below break it in one way each.
-RIGHT = """
-import numpy as np
-
-def start(engine, threads):
-    print("engines print what they like")
-
-def prepare(engine, threads, problem):
-    x = np.pad(problem.x, ((0, 0), *problem.pads, (0, 0)))
-    r, s, group_c, k = problem.w.shape
-    windows = np.lib.stride_tricks.sliding_window_view(x, (r, s), axis=(1, 2))
-    windows = windows[:, :: problem.strides[0], :: problem.strides[1]]
-    def call():
-        parts = []
-        for g in range(problem.groups):
-            inputs, outputs = slice(g * group_c, (g + 1) * group_c), slice(g * k // problem.groups, (g + 1) * k // problem.groups)
-            parts.append(np.einsum("nhwcrs,rsck->nhwk", windows[..., inputs, :, :], problem.w[..., outputs]))
-        return np.concatenate(parts, -1)
-    return call, lambda y: y, {"seen": engine}
-"""
-PLANTED = {
-    "right": RIGHT,
-    "wrong": RIGHT.replace("lambda y: y,", "lambda y: y * 1.01,"),
-    "cropped": RIGHT.replace("lambda y: y,", "lambda y: y[:, 1:],"),
-    "raising": RIGHT.replace("def call():", "def call():\n        raise RuntimeError('no such kernel')"),
-    "crashing": RIGHT.replace("def call():", "def call():\n        import os; os.kill(os.getpid(), 11)"),
-    "hanging": RIGHT.replace("def call():", "def call():\n        import time; time.sleep(60)"),
-    "slow": RIGHT.replace("def call():", "def call():\n        import time; time.sleep(0.05)"),
-    "hungry": RIGHT.replace("    x = np", "    held = np.ones(16 << 20, np.float32)\n    x = np", 1),
-    "absent": "import a_package_nobody_has",
-    "picky": RIGHT.replace(
-        "    x = np", "    from problem import NotServedError\n    if problem.groups > 1: raise NotServedError('no groups')\n    x = np"
-    ),
-}
-
-
-@pytest.fixture
-def planted(tmp_path, monkeypatch):
-    """Engines of this test's own making among the known ones, and a cache of their own."""
-    for name, source in PLANTED.items():
-        (tmp_path / f"planted_{name}.py").write_text(source)
-        monkeypatch.setitem(ENGINES, name, Engine(name, name.title(), f"planted_{name}", ("numpy",)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "cache"))
-
-
-def raced(names, layers=LAYERS, threads=(1,), effort=BRIEF):
-    doing = []
-    outcome = race.race(layers, names, threads, effort, sys.executable, lambda count, what: doing.extend([what] * count))
-    assert len(doing) == race.steps(layers, list(dict.fromkeys(("convopt", *names))), threads)
-    return outcome
-
-
-@pytest.mark.usefixtures("planted")
-class TestRace:
-    def test_engines_take_turns(self, monkeypatch):
-        monkeypatch.setattr(race, "HOPELESS", math.inf)
-        outcome = raced(["convopt", "right"], effort=replace(BRIEF, most=1))
-        assert {(each.layer, each.engine) for each in outcome.timings} == {
-            (layer.name, name) for layer in LAYERS for name in ("convopt", "right")
-        }
-        for timing in outcome.timings:
-            assert len(timing.rounds) == len(timing.canary) == 2
-            assert all(seconds > 0 for samples in timing.rounds for seconds in samples)
-            assert timing.difference < 1e-6
-            assert timing.peak_rss > 1 << 20
-        facts = {each.engine: each.facts for each in outcome.timings if each.layer == "small"}
-        assert facts["right"]["seen"] == "right"
-        assert facts["convopt"]["algorithm"] in facts["convopt"]["choice"]
-        assert outcome.missing == {}
-        assert outcome.not_timed == []
-
-    def test_an_engine_far_behind_has_one_round(self, monkeypatch):
-        monkeypatch.setattr(race, "HOPELESS", 3.0)
-        rounds = {each.engine: len(each.rounds) for each in raced(["right", "slow"], LAYERS[:1], effort=Effort(3, 0.001, most=1)).timings}
-        assert rounds["slow"] == 1
-        assert 3 in rounds.values()
-
-    @pytest.mark.parametrize(
-        ("name", "reason"),
-        [
-            ("wrong", "differs from convopt's by 1.0e-02"),
-            ("cropped", "result has shape"),
-            ("raising", "RuntimeError: no such kernel"),
-            ("crashing", "SIGSEGV"),
-        ],
-    )
-    def test_what_is_wrong_is_not_timed(self, name, reason):
-        outcome = raced([name])
-        assert {each.engine for each in outcome.timings} == {"convopt"}
-        assert [each["layer"] for each in outcome.not_timed] == ["small", "tiny_dw"], "a broken engine gets another chance"
-        assert all(reason in each["failed"] for each in outcome.not_timed)
-
-    def test_patience_ends(self, monkeypatch):
-        monkeypatch.setattr(process, "PATIENCE", 8.0)
-        outcome = raced(["hanging"], LAYERS[:1])
-        assert outcome.not_timed[0]["failed"] == "no answer within 8 s"
-
-    def test_absent_engines_are_said(self):
-        outcome = raced(["absent", "right"])
-        assert "a_package_nobody_has" in outcome.missing["absent"]
-        assert {each.engine for each in outcome.timings} == {"convopt", "right"}
-
-    def test_engines_may_decline(self):
-        outcome = raced(["picky"])
-        assert [(each["layer"], each["not_served"]) for each in outcome.not_timed] == [("tiny_dw", "no groups")]
-
-    def test_memory_is_of_one_layer(self):
-        grown = {each.engine: each.facts["grown"] for each in raced(["right", "hungry"], LAYERS[:1]).timings}
-        assert grown["hungry"] > 64 << 20
-        assert grown["right"] < 32 << 20
-
-    def test_rounds_go_on_until_two_agree(self, monkeypatch):
-        monkeypatch.setattr(race, "SETTLED", -1.0)
-        monkeypatch.setattr(race, "HOPELESS", math.inf)
-        rounds = {each.engine: len(each.rounds) for each in raced(["right"], LAYERS[:1]).timings}
-        assert rounds == {"convopt": 2 * BRIEF.most, "right": 2 * BRIEF.most}
-        monkeypatch.setattr(race, "SETTLED", math.inf)
-        monkeypatch.setattr(race, "SLOW", math.inf)
-        rounds = {each.engine: len(each.rounds) for each in raced(["right"], LAYERS[:1]).timings}
-        assert rounds == {"convopt": 2, "right": 2}
-
-    def test_no_process_is_left(self):
-        before = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.count("planted_right")
-        raced(["right"], LAYERS[:1])
-        assert subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.count("planted_right") == before
-
-
-def test_the_fastest_round_is_believed_where_another_agrees():
-    timing = Timing("layer", "convopt", 1, [[1.0], [1.2], [1.004]], 0.0, canary=[1.0, 1.0, 1.0])
-    assert timing.settled
-    assert timing.fastest == 1.0
-    assert not replace(timing, canary=[1.0, 1.0, 2.0]).settled, "the round that agrees was disturbed"
-    assert not replace(timing, rounds=[[1.0], [1.2], [1.1]]).settled
-
-
-def test_padding_rule():
-    for rule in ("SAME", "VALID"):
-        assert race.padding_rule(ConvShape.from_arguments((1, 9, 9, 1), (4, 3, 1, 1), 2, rule)) == rule
-    assert race.padding_rule(ConvShape.from_arguments((1, 9, 9, 1), (3, 3, 1, 1), 1, ((2, 0), (1, 1)))) is None
-
-
-def test_workers_import_nothing_of_convopt():
-    """They run where convopt is not installed."""
-    for file in process.WORKER.parent.glob("*.py"):
-        assert file.name in ("own.py", "__init__.py") or "import convopt" not in file.read_text()
-    assert not [line for line in (process.WORKER.parent / "__init__.py").read_text().splitlines() if line.startswith("from convopt")]
-    assert {engine.module for engine in ENGINES.values()} <= {file.stem for file in process.WORKER.parent.glob("*.py")}
-
-
-def test_public_list_is_what_is_raced():
-    layers = networks.network(verb.LIST)
-    assert len(layers) == 38
-    assert set(verb.QUICK) < {layer.name for layer in layers}
-
-
-def planted_results(tmp_path, name="run", factor=1.0, noise=0.0, slow=(), threads=(1, 2), peers=PEERS[:3], seed=0):
-    """A results file of made-up times: `factor` times slower in all, 10 % slower on the layers in `slow`."""
-    draw = np.random.default_rng(seed)
-    layers = networks.network("public")[:12]
-    timings = []
-    for count in threads:
-        for layer in layers:
-            for engine in ("convopt", *peers):
-                base = layer.shape.flops / (60e9 if engine == "convopt" else 40e9) / count * factor
-                base *= 1.1 if engine == "convopt" and layer.name in slow else 1.0
-                rounds = [[base * (1 + noise * draw.random()) for _ in range(4)] for _ in range(5)]
-                facts = {}
-                if engine == "convopt":
-                    contenders = [
-                        {"label": "direct:nv=3", "algorithm": "direct", "seconds": base, "error": 2e-7, "estimate": 2e-3},
-                        {"label": "winograd:t=6", "algorithm": "winograd", "seconds": base * 1.3, "error": 5e-6, "estimate": 1e-3},
-                    ]
-                    facts = {"choice": "direct:nv=3", "algorithm": "direct", "error": 2e-7, "contenders": contenders}
-                    facts |= {"tuning_seconds": 0.25, "workspace_bytes": 4096, "packed_bytes": 1 << 16, "packing_seconds": base * 0.2}
-                timings.append(Timing(layer.name, engine, count, rounds, 1e-7, facts, 1 << 26))
-    outcome = Outcome(timings, [{"layer": layers[0].name, "engine": "ncnn", "threads": 1, "failed": "broke <down>"}], {"jax": "No module"})
-    cells = [
-        {"kernel": k, "channels": c, "size": 56, "algorithm": "fft" if k > 3 else "direct", "label": "x", "seconds": 1e-3, "gflops": 9.0,
-         "second": "direct", "second_seconds": 2e-3 if k > 1 else None}
-        for k in (1, 3, 7) for c in (1, 16)
-    ]  # fmt: skip
-    level = [{"level": "L1", "bytes": 1, "gbps": 200.0}, {"level": "memory", "bytes": 1, "gbps": 12.0}]
-    extra = {"limits": {str(count): {"gflops": 100.0 * count, "bandwidth": level} for count in threads}}
-    extra["sweep"] = {"threads": 1, "cells": cells}
-    extra |= planted_studies(threads, ("convopt", *peers))
-    settings = {"rounds": 5, "seconds": 0.04, "remembered": False, "quick": False}
-    versions = {"torch": "1.0", "convopt": "0.1"}
-    value = results.document(outcome, layers, "public", info.gather(), versions, settings, **extra)
-    return results.save(value, to=tmp_path / f"{name}.json")
-
-
-def planted_studies(threads, names):
-    """What the studies leave, of made-up times."""
-    seconds = {name: 2e-3 * (1 + number) for number, name in enumerate(names)}
-    forward = {name: {"seconds": value, "median": value, "noise": 0.0, "grown": 1 << 25} for name, value in seconds.items()}
-    entry = {"title": "VGG-16", "flops": 10**9, "sums": {}, "forward": {str(count): forward for count in threads}}
-    points = [
-        {"value": value, "flops": 1, "algorithm": "direct", "seconds": {n: s * value for n, s in seconds.items()}} for value in (1, 2, 4)
-    ]
-    return {
-        "networks": {"vgg16": entry | {"sums": {str(count): seconds for count in threads}}},
-        "growth": {"threads": 1, "curves": dict.fromkeys(("batch", "channels", "image", "kernel"), points)},
-        "calls": {str(count): dict.fromkeys(names, 1e-06) for count in threads},
-        "footprints": dict.fromkeys(names, 1 << 25),
-        "took": 90.0,
-    }
 
 
 class TestResults:
@@ -357,15 +141,6 @@ class TestCompare:
             compare.compare(old, replace(old, about={**old.about, "isa": "mmx"}))
         with pytest.raises(results.ResultsError, match="no layer in common"):
             compare.compare(old, replace(old, rows=[]))
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Runs a command line in this process, in a folder of its own."""
-    monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 class TestCommand:

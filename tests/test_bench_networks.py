@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("typer", reason="the command line's extras are not installed: pip install 'convopt[cli]'")
 
-from test_bench import planted, planted_results  # noqa: F401
+from planted import planted_results
 
 from convopt.bench import process, race, results, run, studies
 from convopt.bench.engines import ENGINES, Engine
@@ -62,7 +62,7 @@ def small():
 
 
 @pytest.fixture
-def naive(tmp_path, monkeypatch, planted):  # noqa: F811
+def naive(tmp_path, monkeypatch, planted):
     """Two engines that run whole networks, one of them wrongly."""
     wrong = NAIVE.replace("lambda y: y,", "lambda y: y * 1.01,")
     for name, source in {"naive": NAIVE, "wrong_naive": wrong}.items():

@@ -12,7 +12,7 @@ pytest.importorskip("jinja2", reason="reports need the extra: pip install 'convo
 pytest.importorskip("matplotlib", reason="reports need the extra: pip install 'convopt[bench]'")
 pytest.importorskip("typer", reason="the command line's extras are not installed: pip install 'convopt[cli]'")
 
-from test_bench import cli, planted_results  # noqa: F401
+from planted import planted_results
 
 from convopt.bench import report, results, tables
 from convopt.bench.pictures import all_pictures
@@ -226,7 +226,7 @@ def test_convopt_alone_is_a_report_too(tmp_path):
     assert "about convopt alone" in report.markdown(alone, pictures)
 
 
-def test_report_command(cli, tmp_path):  # noqa: F811
+def test_report_command(cli, tmp_path):
     path = planted_results(tmp_path, "2026-01-01-abc")
     result = cli("report", path)
     assert result.exit_code == 0, result.output
@@ -249,7 +249,7 @@ def test_report_command(cli, tmp_path):  # noqa: F811
     assert (tmp_path / "README.md").read_text() == text
 
 
-def test_report_finds_the_newest_and_skips_the_broken(cli, tmp_path):  # noqa: F811
+def test_report_finds_the_newest_and_skips_the_broken(cli, tmp_path):
     folder = tmp_path / "results" / "cpu"
     folder.mkdir(parents=True)
     planted_results(folder, "2026-01-01-a", threads=(1,))
@@ -261,7 +261,7 @@ def test_report_finds_the_newest_and_skips_the_broken(cli, tmp_path):  # noqa: F
     assert (folder / "2026-01-01-a" / "report.html").exists()
 
 
-def test_report_refuses_mistakes(cli, tmp_path):  # noqa: F811
+def test_report_refuses_mistakes(cli, tmp_path):
     for words, said in (
         (("report",), "there are no results below"),
         (("report", "absent.json"), "absent.json: cannot be read"),
