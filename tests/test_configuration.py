@@ -85,7 +85,8 @@ class Tunings:
     def __init__(self, monkeypatch, payments):
         self.payments, self.paid = payments, []
         monkeypatch.setattr(planner, "Tuning", lambda request: Tunings.Tuning(self, request.shape.h))
-        monkeypatch.setattr(planner, "budget", lambda request: 2.0)
+        monkeypatch.setattr(planner, "budget", lambda request: 1.0 / configuration.BEGIN)
+        monkeypatch.setattr(configuration, "PAYS", 1.0)
 
     class Tuning:
         def __init__(self, all_of_them, height):
@@ -103,7 +104,7 @@ def test_measuring_takes_no_longer_than_calls_have(monkeypatch):
     tunings = Tunings(monkeypatch, payments=5)
     convopt.conv2d(X, W, threads=1)
     found = the_only()
-    assert found.allowance == 1.0  # it may begin at half of what is foreseen
+    assert found.allowance == 1.0
     for seconds in (1.1, 2.2, 2.3, 4.4):
         found.spent = seconds
         convopt.conv2d(X, W, threads=1)
