@@ -416,3 +416,11 @@ def test_the_inaccurate_do_not_set_the_pace(monkeypatch):
     contestants[0].error = 1.0
     measure.race(contestants, 10, accuracy=1e-5)
     assert [len(each.times) >= measure.ROUNDS for each in contestants] == [True, True, True, False]
+
+
+def test_a_new_process_knows_the_canarys_usual_time(monkeypatch):
+    monkeypatch.setattr(measure_canary.Canary, "_usual", {("avx2", 1): 2e-4})
+    for nonsense in (None, [1], {"avx2": 1e-4}, {"avx2/1": "1"}, {"avx2/1": -1.0}, {"avx2/x": 1e-4}):
+        measure_canary.Canary.recall(nonsense)
+    measure_canary.Canary.recall({"avx2/1": 1e-4, "avx512/2": 1.5e-4})
+    assert measure_canary.Canary.usual() == {"avx2/1": 2e-4, "avx512/2": 1.5e-4}  # what was seen here counts more

@@ -20,8 +20,9 @@ from .candidates import Request, candidates
 SHAPE, CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
 #: A round is disturbed where the canary takes so many times its usual time in this race: the lower quartile of its looks there,
 #: for a core that has worked hard is slower than a rested one; but no more than HOT times its shortest time ever, which is
-#: forgotten by a hundredth per race: what slows the machine all the while must show as well.
-DISTURBED, HOT, FORGOTTEN = 1.2, 1.4, 1.01
+#: forgotten by a hundredth per race: what slows the machine all the while must show as well. HOT times DISTURBED stays under
+#: what somebody else's work on the core's other thread does, 1.5 times.
+DISTURBED, HOT, FORGOTTEN = 1.2, 1.2, 1.01
 #: Looks that only bring it to its usual speed.
 WARMING = 5
 
@@ -30,6 +31,21 @@ class Canary:
     """Tells whether something disturbs the machine: a small convolution on so many threads, its time against its usual time."""
 
     _usual: ClassVar[dict[tuple[str, int], float]] = {}
+
+    @classmethod
+    def recall(cls, remembered: object) -> None:
+        """Take over what ``usual`` told in another process; what is no such thing is passed over."""
+        if not isinstance(remembered, dict):
+            return
+        for name, seconds in remembered.items():
+            isa, _, threads = str(name).partition("/")
+            if threads.isdecimal() and isinstance(seconds, float) and 0 < seconds < 1:
+                cls._usual.setdefault((isa, int(threads)), seconds)
+
+    @classmethod
+    def usual(cls) -> dict[str, float]:
+        """Its shortest times, seconds, by instruction set and number of threads."""
+        return {f"{isa}/{threads}": float(f"{seconds:.2g}") for (isa, threads), seconds in sorted(cls._usual.items())}
 
     def __init__(self, threads: int) -> None:
         filters = np.ones(SHAPE.filters_shape, np.float32)

@@ -21,6 +21,7 @@ from .candidates import Candidate, Identity, Request, applicable, candidates, pa
 from .choice import Choice, Contender
 from .cost_model import Speeds
 from .measure import NORMAL, Effort
+from .measure_canary import Canary
 from .measure_steps import Instalments, Steps, all_of
 from .records import Record
 
@@ -33,8 +34,8 @@ PRUNE = 4.0
 AT_HAND = 4096
 #: What was measured on a busy machine is measured again by later processes, until it was tried so often.
 NOISY_TRIES = 3
-#: The cache's key of the machine's constants.
-SPEEDS_KEY = "machine"
+#: The cache's keys of the machine's constants, and of the time by which a new process knows that the machine is busy.
+SPEEDS_KEY, CANARY_KEY = "machine", "canary"
 
 
 _measuring = threading.Lock()
@@ -263,6 +264,7 @@ def _measuring_steps(
     if cache.get(SPEEDS_KEY) is None:
         cache.put(SPEEDS_KEY, measure_speeds.speeds().to_json())
         yield
+    Canary.recall(cache.get(CANARY_KEY))
     allowed, estimates = _admitted(request, found, algorithm)
     while True:
         known = _remembered(request, algorithm, found)
@@ -277,6 +279,8 @@ def _measuring_steps(
             request, anchor + missing, None if tune == "exhaustive" else estimates, limit=effort.limit, rounds=effort.rounds
         )
         cache.put(key, records.to_json(records.merge(known, records.counted(known, fresh))))
+        if Canary.usual() != cache.get(CANARY_KEY):
+            cache.put(CANARY_KEY, Canary.usual())
         _measured_here.add(request.key())
         measured = True
 
