@@ -13,7 +13,7 @@ from tuner_common import arguments, fresh_cache, percentiles, report, requests, 
 
 from convopt.tuning import cache, measure, planner, records
 from convopt.tuning.candidates import Request, candidates
-from convopt.tuning.records import TIE
+from convopt.tuning.records import FLIP
 
 #: Shares of the budget: of the first tuning, after which the number of problems is settled.
 FIRST = {False: 0.4, True: 0.3}
@@ -62,7 +62,7 @@ def main() -> None:
     rows = []
     for request, *labels in zip(wanted, *choices, strict=True):
         ratios = duel(request, labels)
-        rows.append({"problem": request.key(), "first": labels[0], "second": labels[1], "ratios": ratios, "flipped": max(ratios) > TIE})
+        rows.append({"problem": request.key(), "first": labels[0], "second": labels[1], "ratios": ratios, "flipped": max(ratios) > FLIP})
     flips = sum(row["flipped"] for row in rows)
     figures: dict[str, object] = {"problems": len(rows), "flipped": flips, "flip rate": flips / max(1, len(rows))}
     for number, name in enumerate(("first", "second")):

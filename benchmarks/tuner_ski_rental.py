@@ -1,7 +1,8 @@
 """Ski rental: total time of conv2d's automatic tuning over 1 to N calls, against the better of never and at once.
 
 Each layer is called with the default level until it has been tuned, and some calls more, its total noted at 1, 2, 5, 10, 20,
-... calls; from there on one call is as good as another, and the total of the remaining ones follows from the median of the last.
+... calls; from there on one call is as good as another, and the total of the remaining ones follows from the mean of the last:
+a sum has its share of disturbed calls, and what it is compared with must have it too.
 Beside it, in the same process: the time of one call with the estimate's choice, of one with the measured choice, what
 measuring costs, and what the first call of all costs, which prepares plans.
 """
@@ -45,11 +46,11 @@ class Calls:
         return perf_counter() - start
 
     def settled(self) -> float:
-        """Median seconds of a call as they are now."""
+        """Mean seconds of a call as they are now."""
         times: list[float] = []
         while len(times) < KNOWN_CALLS and (sum(times) < KNOWN_SECONDS or len(times) < 3):
             times.append(self.call())
-        return float(np.median(times))
+        return float(np.mean(times))
 
 
 def totals_of(calls: Calls, most: int) -> dict[int, float]:

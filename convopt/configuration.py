@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,28 +28,35 @@ MOST_BYTES = 1 << 30
 MOST = 4096
 #: What a configuration takes besides, roughly: a plan's own fields, what its choice was made among.
 OVERHEAD = 1 << 14
-#: Measuring is never expected to take longer than so many times what was foreseen: one bad hour must not end it.
-MOST_PACE = 8.0
+#: Share of the seconds foreseen for measuring that calls must have taken before it begins. What is foreseen is rough: where measuring
+#: takes longer, calls pay for the rest as they go on; where it is over sooner, they waited longer than they should have.
+BEGIN = 0.6
+#: Seconds of measuring that a second in calls pays for. With 1, all may take twice what calls did alone; where measuring does not make
+#: calls ten times as fast, a little less than 1 is less in all, whenever the calls end.
+PAYS = 0.8
 
 
 class Configuration:
     """One combination of shapes and options of conv2d: the choice made for it, and idle plans to serve it with.
 
-    Level "auto" is ski rental: run with the estimate until the time spent equals what measuring would cost, then measure
-    once; whatever the number of calls, the total stays within about twice the best that hindsight could do.
+    Level "auto" is ski rental: run with the estimate until the time spent nears what measuring would cost, then measure
+    once, step by step, for no longer in all than calls have taken until then; whatever the number of calls, the total stays within
+    about twice the best that hindsight could do.
+
+    spent: seconds in calls. paid: those of them that have been given for measuring. allowance: those after which it may go on.
+    forgotten: whether the table has no room for it any more.
     """
 
     def __init__(self, request: Request, input_shape: tuple[int, ...], algorithm: str, level: str) -> None:
         self.request, self.input_shape, self.algorithm = request, input_shape, algorithm
         self.level = "estimate" if level == "auto" else level
         self.idle: list[ConvPlan] = []
-        self.spent, self.budget, self.allowance = 0.0, 0.0, float("inf")
+        self.spent, self.paid, self.allowance = 0.0, 0.0, float("inf")
         self.nbytes = 0
-        self.used = False
+        self.used = self.forgotten = False
         first = self.new_plan(self.level)
         if level == "auto" and algorithm == "auto" and not request.deterministic and first.choice.source == "estimate":
-            self.budget = planner.budget(request)
-            self.allowance = self.budget * _pace
+            self.allowance = BEGIN * planner.budget(request)
         self.idle.append(first)
 
     def new_plan(self, level: str) -> ConvPlan:
@@ -73,30 +81,66 @@ class Configuration:
             idle.append(serving)
         self.spent += time.perf_counter() - started
         if self.spent > self.allowance:
-            self.measure()
+            _tuner.pay(self)
         return result
 
-    def measure(self) -> None:
-        """Let the tuner have its turn, once; other threads, and other configurations, go on with the plans there are."""
-        global _pace
-        if not planner.is_free() or not _tuning.acquire(blocking=False):
+    def settle(self) -> None:
+        """All was measured: choose anew."""
+        before, self.nbytes = self.nbytes, 0
+        try:
+            self.idle = [self.new_plan("measure")]
+            self.level = "measure"
+        except BaseException:
+            self.nbytes += before
+            raise
+
+
+class Tuner:
+    """Measures for conv2d: one configuration after the other, which pay together; other threads go on with the plans there are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Configuration] = deque()
+        self._tuning: planner.Tuning | None = None
+        self._purse = 0.0
+
+    def pay(self, configuration: Configuration) -> None:
+        """Take what a configuration has spent since it last paid, and measure for so long."""
+        if not planner.is_free() or not self._lock.acquire(blocking=False):
             return
         try:
-            if self.spent > self.allowance and self.spent > self.budget * _pace:
-                self.allowance = float("inf")
-                started = time.perf_counter()
-                before, self.nbytes = self.nbytes, 0
-                try:
-                    self.idle = [self.new_plan("measure")]
-                    self.level = "measure"
-                    # A busy machine, or one unlike others, takes longer than foreseen: so the others wait longer, too.
-                    taken = (time.perf_counter() - started) / max(self.budget, 1e-3)
-                    _pace = min(max((_pace + taken) / 2, 1.0), MOST_PACE)
-                except BaseException:
-                    self.nbytes += before
-                    raise
+            if configuration.spent <= configuration.allowance:
+                return  # another thread was here first
+            if not configuration.paid:
+                self._waiting.append(configuration)
+            self._purse += PAYS * (configuration.spent - configuration.paid)
+            configuration.paid = configuration.allowance = configuration.spent
+            self._go_on()
         finally:
-            _tuning.release()
+            self._lock.release()
+
+    def _go_on(self) -> None:
+        while self._waiting:
+            first = self._waiting[0]
+            finished = True  # should it fail, too: it is not tried again
+            try:
+                finished = first.forgotten or self._has_measured(first)
+            finally:
+                if finished:
+                    first.allowance = float("inf")
+                    self._waiting.popleft()
+                    self._tuning = None
+            if not finished:
+                return
+        self._purse = 0.0  # what was paid for one layer is not saved for another: it would be tuned before it had paid
+
+    def _has_measured(self, first: Configuration) -> bool:
+        if self._tuning is None:
+            self._tuning = planner.Tuning(first.request)
+        self._purse -= self._tuning.pay(self._purse)
+        if self._tuning.done:
+            first.settle()
+        return self._tuning.done
 
 
 class Configurations:
@@ -126,6 +170,7 @@ class Configurations:
                     oldest.used = False
                     self._table[key] = oldest
                 else:
+                    oldest.forgotten = True
                     nbytes -= oldest.nbytes
 
     @property
@@ -138,6 +183,8 @@ class Configurations:
 
     def clear(self) -> None:
         """Forget all."""
+        for each in list(self._table.values()):
+            each.forgotten = True
         self._table.clear()
 
 
@@ -150,15 +197,12 @@ def most_bytes() -> int:
 
 
 configurations = Configurations()
-# Seconds that measuring takes over those foreseen, as seen so far; a little more than none to begin with.
-_pace = 1.25
-#: Held by the one thread that measures for conv2d.
-_tuning = threading.Lock()
+_tuner = Tuner()
 
 
 def _after_fork_in_child() -> None:
-    global _tuning
-    _tuning = threading.Lock()  # whoever held it is not here to release it
+    global _tuner
+    _tuner = Tuner()  # whoever held its lock is not here to release it
     configurations._guard = threading.Lock()
 
 

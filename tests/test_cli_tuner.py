@@ -107,7 +107,7 @@ def test_cache_is_carried_elsewhere(tuned, tmp_path, monkeypatch):
     assert tuned("cache", "export", tmp_path / "file").exit_code == 0
     assert tuned("cache", "merge", tmp_path / "file", tmp_path / "file", "-o", tmp_path / "both").exit_code == 0
     monkeypatch.setenv("CONVOPT_CACHE_DIR", str(tmp_path / "elsewhere"))
-    assert json.loads(tuned("cache", "import", tmp_path / "both", "--json").stdout)["entries"] == 3
+    assert json.loads(tuned("cache", "import", tmp_path / "both", "--json").stdout)["entries"] == 4
     assert {entry.key: entry.records for entry in exchange.entries()} == before
     monkeypatch.setattr(machine, "fingerprint", lambda: "other-cpu/avx2/32K/8")
     assert_refused(tuned("cache", "import", tmp_path / "both"), "was measured on", "this machine is other-cpu")
@@ -124,7 +124,7 @@ def test_cache_refuses_mistakes(cli, tmp_path):
 
 def test_cache_is_pruned_and_cleared(tuned, cache_folder):
     assert json.loads(tuned("cache", "prune", "--json").stdout) == {"entries": 0, "files": 0}
-    assert json.loads(tuned("cache", "prune", "--days", "0", "--json").stdout)["entries"] == 3
+    assert json.loads(tuned("cache", "prune", "--days", "0", "--json").stdout)["entries"] == 4
     assert json.loads(tuned("cache", "ls", "--json").stdout)["entries"] == []
     assert tuned("cache", "clear", "--yes").exit_code == 0
     assert list(cache_folder.iterdir()) == []

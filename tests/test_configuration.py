@@ -73,37 +73,86 @@ def test_calls_are_tuned_once_they_have_paid_for_it():
     found = the_only()
     assert 0 < found.allowance < float("inf")
     assert found.idle[0].choice.source == "estimate"
-    found.spent = found.allowance
+    found.spent = 1e9
     convopt.conv2d(X, W, threads=1)
     assert found.idle[0].choice.source in ("measured", "cache")
     assert found.allowance == float("inf")
 
 
-def test_what_tuning_took_is_what_later_tuning_is_expected_to_take(monkeypatch):
-    monkeypatch.setattr(configuration, "_pace", 1.0)
-    real = measure.measure
-    monkeypatch.setattr(measure, "measure", lambda *arguments, **effort: (time.sleep(1), real(*arguments, **effort))[1])
+class Tunings:
+    """Stands in for measuring: a request's takes so many payments of a second."""
+
+    def __init__(self, monkeypatch, payments):
+        self.payments, self.paid = payments, []
+        monkeypatch.setattr(planner, "Tuning", lambda request: Tunings.Tuning(self, request.shape.h))
+        monkeypatch.setattr(planner, "budget", lambda request: 1.0 / configuration.BEGIN)
+        monkeypatch.setattr(configuration, "PAYS", 1.0)
+
+    class Tuning:
+        def __init__(self, all_of_them, height):
+            self.all, self.height, self.left, self.done = all_of_them, height, all_of_them.payments, False
+
+        def pay(self, seconds):
+            taken = min(self.left, int(seconds))
+            self.all.paid += [self.height] * taken
+            self.left -= taken
+            self.done = self.left == 0
+            return float(taken)
+
+
+def test_measuring_takes_no_longer_than_calls_have(monkeypatch):
+    tunings = Tunings(monkeypatch, payments=5)
     convopt.conv2d(X, W, threads=1)
     found = the_only()
-    assert found.allowance == found.budget
-    found.spent = 1e9
+    assert found.allowance == 1.0
+    for seconds in (1.1, 2.2, 2.3, 4.4):
+        found.spent = seconds
+        convopt.conv2d(X, W, threads=1)
+        assert len(tunings.paid) == int(seconds)
+        assert found.allowance < float("inf")
+    found.spent = 7.0
     convopt.conv2d(X, W, threads=1)
-    assert 1.5 < configuration._pace <= configuration.MOST_PACE
+    assert len(tunings.paid) == 5
+    assert found.allowance == float("inf")
+
+
+def test_layers_pay_together_for_one_after_the_other(monkeypatch):
+    tunings = Tunings(monkeypatch, payments=3)
+    calls = [lambda: convopt.conv2d(X, W, threads=1), lambda: convopt.conv2d(X[:, 1:], W, threads=1)]
+    for call in calls:
+        call()
+    first, second = configurations._table.values()
+    for spent in (1.1, 2.2, 3.3, 4.4):
+        for call, each in zip(calls, (first, second), strict=True):
+            each.spent = max(each.spent, spent)
+            call()
+        assert tunings.paid == sorted(tunings.paid, reverse=True)  # 12 rows, then 11
+        assert spent <= len(tunings.paid) <= 2 * spent or len(tunings.paid) == 6
+    assert first.allowance == second.allowance == float("inf")
+
+
+def test_what_was_forgotten_is_measured_no_more(monkeypatch):
+    tunings = Tunings(monkeypatch, payments=5)
+    convopt.conv2d(X, W, threads=1)
+    the_only().spent = 1.1
+    convopt.conv2d(X, W, threads=1)
     configurations.clear()
     convopt.conv2d(X[:, 1:], W, threads=1)
-    assert the_only().allowance > 1.5 * the_only().budget
+    the_only().spent = 6.0
+    convopt.conv2d(X[:, 1:], W, threads=1)
+    assert tunings.paid == [12] + [11] * 5
 
 
 def test_other_threads_go_on_while_one_measures(monkeypatch):
     """Both the same configuration and another that would have its turn."""
-    real, begun, end = measure.measure, threading.Event(), threading.Event()
+    real, begun, end = measure.measuring, threading.Event(), threading.Event()
 
     def slow(*arguments, **effort):
         begun.set()
         assert end.wait(20)
         return real(*arguments, **effort)
 
-    monkeypatch.setattr(measure, "measure", slow)
+    monkeypatch.setattr(measure, "measuring", slow)
     calls = [lambda: convopt.conv2d(X, W, threads=1), lambda: convopt.conv2d(X[:, 1:], W, threads=1)]
     for call in calls:
         call()
@@ -128,9 +177,9 @@ def test_a_failed_measurement_leaves_the_plans_there_are(monkeypatch):
 
     expected = convopt.conv2d(X, W, threads=1)
     found = the_only()
-    found.spent = found.allowance
+    found.spent = 1e9
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure", interrupted)
+        patch.setattr(measure, "measuring", interrupted)
         with pytest.raises(KeyboardInterrupt):
             convopt.conv2d(X, W, threads=1)
     np.testing.assert_array_equal(convopt.conv2d(X, W, threads=1), expected)

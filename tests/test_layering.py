@@ -32,6 +32,8 @@ FLOORS = [
         "convopt.tuning.choice",
         "convopt.tuning.recording",
         "convopt.tuning.models",
+        "convopt.tuning.measure_canary",
+        "convopt.tuning.measure_steps",
     ],
     ["convopt.tuning.measure"],
     ["convopt.tuning.rules", "convopt.tuning.measure_speeds"],

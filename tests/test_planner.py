@@ -42,16 +42,26 @@ def record(number, fastest=1e-3, **more):
     return Record(**{"algorithm": "direct", "params": (("nv", number),), "fastest": fastest, **values, **more})
 
 
+def steps_of(function):
+    """A function that measures, in two steps."""
+
+    def steps(*arguments, **effort):
+        yield
+        return function(*arguments, **effort)
+
+    return steps
+
+
 class Stage:
     """Stands in for the algorithms and the stop-watch: candidates are given, times are looked up, measurements are noted."""
 
     def __init__(self, monkeypatch):
         self.candidates, self.seconds, self.measured, self.rejected = [], {}, [], set()
         monkeypatch.setattr(planner, "candidates", lambda request, algorithm="auto": self.candidates)
-        monkeypatch.setattr(measure, "measure", self.measure)
+        monkeypatch.setattr(measure, "measuring", steps_of(self.measure))
         monkeypatch.setattr(measure_speeds, "speeds", lambda: cost_model.TYPICAL["avx2"])
 
-    def measure(self, request, candidates, estimates, **effort):
+    def measure(self, request, candidates, estimates=None, **effort):
         numbers = [dict(each.params)["nv"] for each in candidates]
         self.measured.append(numbers)
         return [
@@ -83,9 +93,9 @@ def test_select_takes_the_fastest():
 
 
 def test_select_breaks_ties_by_error_then_by_workspace():
-    close = [record(1, 1.015e-3, error=2e-7), record(2, 1e-3, error=2e-6), record(3, 1.03e-3, error=1e-8)]
+    close = [record(1, 1.009e-3, error=2e-7), record(2, 1e-3, error=2e-6), record(3, 1.015e-3, error=1e-8)]
     assert records.select(close, REQUEST).label == "direct:nv=1"
-    assert records.select([record(3, 1e-3), record(1, 1.015e-3), record(2, 1.001e-3)], REQUEST).label == "direct:nv=1"
+    assert records.select([record(3, 1e-3), record(1, 1.009e-3), record(2, 1.001e-3)], REQUEST).label == "direct:nv=1"
 
 
 def test_select_obeys_every_limit():
@@ -236,7 +246,7 @@ def test_empty_problems_are_not_measured(stage):
 def test_threads_that_ask_at_once_measure_once(stage, monkeypatch):
     stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 2e-3, 2: 1e-3}
     real = stage.measure
-    monkeypatch.setattr(measure, "measure", lambda *arguments, **effort: (time.sleep(0.05), real(*arguments))[1])
+    monkeypatch.setattr(measure, "measuring", steps_of(lambda *arguments, **effort: (time.sleep(0.05), real(*arguments))[1]))
     threads = [threading.Thread(target=planner.choose, args=(REQUEST, "measure")) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -252,7 +262,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing(stage, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure", interrupted)
+        patch.setattr(measure, "measuring", interrupted)
         with pytest.raises(KeyboardInterrupt):
             planner.choose(REQUEST, "measure")
     with pytest.raises(CacheMiss):
@@ -351,7 +361,7 @@ def stage_of_direct(cache_folder, monkeypatch):
     def never(*arguments, **effort):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(measure, "measure", never)
+    monkeypatch.setattr(measure, "measuring", never)
 
 
 # The whole way
@@ -379,7 +389,7 @@ from convopt.tuning import measure, measure_speeds, planner
 if sys.argv[1] == "cached":
     def never():
         raise AssertionError("looked at the clock")
-    measure.perf_counter = measure.measure = measure_speeds.speeds = never
+    measure.perf_counter = measure.measuring = measure_speeds.speeds = never
 shape = ConvShape(1, 14, 14, 32, 64, 3, 3, pads=((1, 1), (1, 1)))
 choice = planner.choose(planner.Request(shape, True, "relu", 1, True), sys.argv[2])
 print(choice.source, choice.algorithm, sorted(choice.params.items()), choice.seconds, choice.error)
@@ -432,7 +442,7 @@ def test_a_choice_at_hand_is_quick(stage):
         for _ in range(100):
             planner.choose(REQUEST, "measure")
         times.append((time.perf_counter() - start) / 100)
-    assert min(times) < 5e-6
+    assert min(times) < 2e-5
 
 
 # The cost model
@@ -491,7 +501,8 @@ def test_speeds_survive_json_and_nonsense_is_refused():
 def test_what_was_measured_on_a_busy_machine_is_measured_again_by_later_processes(stage, monkeypatch):
     stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 1e-3, 2: 2e-3}
     real = stage.measure
-    monkeypatch.setattr(measure, "measure", lambda *arguments, **effort: [replace(each, noisy=1) for each in real(*arguments)])
+    noisy = lambda *arguments, **effort: [replace(each, noisy=1) for each in real(*arguments)]  # noqa: E731
+    monkeypatch.setattr(measure, "measuring", steps_of(noisy))
     for number in range(1, 6):
         choice = planner.choose(REQUEST, "measure")
         assert choice.reason.endswith("while it was busy")

@@ -1,11 +1,12 @@
 """Measuring: which candidate is right, and which is fastest, on the arrays of a request.
 
-Only here, and in ``measure_speeds``, is a clock looked at.
+Only here and in the other files of that name is a clock looked at.
 
 First every candidate computes its result once, which is checked (see ``check``): a wrong or overrunning one is never
 timed. Then the others race: in rounds, each once per round in random order, so that whatever disturbs the machine
-disturbs all alike; those far behind drop out; the race ends when the leaders have not changed for some rounds. At the
-end every result is checked once more.
+disturbs all alike; those far behind drop out, the sooner the more they were timed. Every other round and the rounds between
+are two races of their own: while these would choose differently, so would another day, and the race goes on. At the end every
+result is checked once more.
 
 Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than
 it does otherwise, something else had the machine, and the round is thrown away; nor does it count towards the time limit. A machine
@@ -14,54 +15,49 @@ that is never quiet is not waited for for ever: then all rounds count, and the r
 
 from __future__ import annotations
 
-import bisect
-import contextlib
-import gc
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from time import perf_counter
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convopt.errors import WorkspaceError
-from convopt.kernels import registry
 from convopt.plan import ConvPlan
 from convopt.shape import ConvShape
 
 from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
 from .check import Trial, comparing_seconds
+from .measure_canary import Canary
+from .measure_steps import Steps, all_of
 from .records import TIE, Record
 
 #: Seconds of racing per problem.
-LIMIT = 0.5
+LIMIT = 1.0
 #: Seconds of the shortest sample: shorter calls are repeated within it.
 SAMPLE = 2e-4
 #: A candidate is dropped once its best time is so many times that of the best candidate ...
 DROP = 1.5
-#: ... after so many samples: any single one may have met a time slice of another process.
+#: ... after so many samples: any single one may have met a time slice of another process. After n times as many clean ones, an
+#: nth of that lead is enough: the more they are, the less the next may still gain.
 SAMPLES_TO_DROP = 3
-#: Rounds of a race at least, and how many of them the leaders must have been the same.
-ROUNDS, SETTLED = 10, 5
+#: Those whose first times are so many times the best one's do not start. These are times of different moments: hence more than DROP.
+ABSENT = 2.0
+#: Rounds of a race at least, and in how many successive ones its two halves must have chosen alike.
+ROUNDS, SETTLED = 16, 5
 #: Seconds of a call from which on it matters little that the others had the caches; a shorter one is called once untimed before.
 WARM = 5e-3
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
 #: Seconds that random arguments and the right result take, for layers as they usually are; and making each candidate's plan.
 CHECKS, EACH_CHECK = 0.005, 0.001
-#: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
-CANARY_SHAPE, CANARY_CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
-#: A round is disturbed where the canary takes so many times its usual time in this race: the lower quartile of its looks there,
-#: for a core that has worked hard is slower than a rested one; but no more than HOT times its shortest time ever, which is
-#: forgotten by a hundredth per race: what slows the machine all the while must show as well.
-DISTURBED, HOT, FORGOTTEN = 1.2, 1.4, 1.01
 #: Disturbed rounds end a race once all rounds are so many times those that clean ones would have been, or take so long.
-PATIENCE = 2.0
+PATIENCE = 3.0
 #: Why a candidate is rejected that wrote beside its output.
 OVERRUN = "writes outside its output"
 
@@ -163,7 +159,9 @@ class Contestant:
     def hopeless_beyond(self) -> float:
         """The best candidate's time below which this one need not run on."""
         times = self.times + self.disturbed  # what is slow even at its best has lost, disturbed or not
-        return min(times) / DROP if len(times) >= SAMPLES_TO_DROP else 0.0
+        if len(times) < SAMPLES_TO_DROP:
+            return 0.0
+        return min(times) / (1 + (DROP - 1) * SAMPLES_TO_DROP / max(SAMPLES_TO_DROP, len(self.times)))
 
     def record(self) -> Record:
         """What is known at the end."""
@@ -178,36 +176,6 @@ class Contestant:
             samples=len(times),
             noisy=int(self.noisy),
         )
-
-
-class Canary:
-    """Tells whether something disturbs the machine: a small convolution on so many threads, its time against its usual time."""
-
-    _usual: ClassVar[dict[tuple[str, int], float]] = {}
-
-    def __init__(self, threads: int) -> None:
-        filters = np.ones(CANARY_SHAPE.filters_shape, np.float32)
-        self._x, self._out = np.ones(CANARY_SHAPE.input_shape, np.float32), np.empty(CANARY_SHAPE.output_shape, np.float32)
-        self._plan = ConvPlan(CANARY_SHAPE, "direct", dict(default_of("direct", CANARY_SHAPE)[1].params), filters, threads=threads)
-        self._place = registry.isa(), threads
-        self._usual[self._place] = self._usual.get(self._place, math.inf) * FORGOTTEN
-        self._looks: list[float] = []
-        for _ in range(SETTLED):
-            self.is_quiet()
-        self._looks.clear()
-
-    def is_quiet(self) -> bool:
-        """Whether nothing disturbs the machine now."""
-        plan, x, out = self._plan, self._x, self._out
-        plan(x, out=out)  # the contestants had the caches for themselves
-        start = perf_counter()
-        for _ in repeat(None, CANARY_CALLS):
-            plan(x, out=out)
-        seconds = perf_counter() - start
-        usual = self._usual[self._place] = min(seconds, self._usual[self._place])
-        bisect.insort(self._looks, seconds)
-        here = self._looks[len(self._looks) // 4]
-        return seconds <= DISTURBED * max(usual, min(here, HOT * usual))
 
 
 def record_of(candidate: Candidate, **measured: object) -> Record:
@@ -231,36 +199,53 @@ def measure(
     make: Make = make_plan,
     rounds: int = ROUNDS,
 ) -> list[Record]:
+    """All steps of ``measuring``."""
+    return all_of(measuring(request, candidates, estimates, limit, make, rounds))
+
+
+def measuring(
+    request: Request,
+    candidates: Sequence[Candidate],
+    estimates: Mapping[Candidate, float] | None = None,
+    limit: float = LIMIT,
+    make: Make = make_plan,
+    rounds: int = ROUNDS,
+) -> Steps[list[Record]]:
     """Check and time the candidates, best guess first; a record of each, except those that memory does not suffice for.
 
     estimates: seconds, where given: an algorithm's later candidates are left out (with a record that says nothing) where
-    its earlier ones show that they cannot win. limit: seconds of racing. rounds: at least. The request's output must not be empty.
+    its earlier ones show that they cannot win. limit: seconds of racing, or half as long as the checks took: of a large layer there would
+    be too few rounds. rounds: at least. The request's output must not be empty.
     """
     try:
         trial = Trial(request)
     except MemoryError:  # nothing can be measured beside what the caller holds; the estimate will do
         return []
+    yield
     records = []
     contestants: list[Contestant] = []
-    with undisturbed():
-        for candidate in candidates:
-            if estimates and _hopeless(candidate, contestants, estimates):
-                records.append(record_of(candidate))
-                continue
-            try:
-                call = _call(make(request, candidate, trial), request, trial)
-                rejected, error = verify(call, candidate, trial)
-            except WorkspaceError:
-                continue
-            if rejected:
-                records.append(record_of(candidate, rejected=rejected))
-            else:
-                contestants.append(Contestant(candidate, call, error, trial.overran))
-                contestants[-1].confirm(min(each.first for each in contestants))
-        finalists = race(contestants, limit, Canary(request.threads), rounds)
+    checking = 0.0
+    for candidate in candidates:
+        started = perf_counter()
+        if estimates and _hopeless(candidate, contestants, estimates):
+            records.append(record_of(candidate))
+            continue
+        try:
+            call = _call(make(request, candidate, trial), request, trial)
+            rejected, error = verify(call, candidate, trial)
+        except WorkspaceError:
+            continue
+        if rejected:
+            records.append(record_of(candidate, rejected=rejected))
+        else:
+            contestants.append(Contestant(candidate, call, error, trial.overran))
+            contestants[-1].confirm(min(each.first for each in contestants))
+        checking += perf_counter() - started
+        yield
+    yield from racing(contestants, max(limit, checking / 2), Canary(request.threads), rounds, request.accuracy)
     for contestant in contestants:
         rejected = OVERRUN if contestant.overrunning else ""
-        if contestant in finalists and not rejected:
+        if not rejected:
             rejected, _ = verify(contestant.call, contestant.candidate, trial)
         records.append(record_of(contestant.candidate, rejected=rejected) if rejected else contestant.record())
     return records
@@ -286,14 +271,26 @@ def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tu
     return "", error
 
 
-def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS) -> list[Contestant]:
+def race(
+    contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS, accuracy: float = math.inf
+) -> None:
+    """All steps of ``racing``."""
+    all_of(racing(contestants, limit, canary, least, accuracy))
+
+
+def racing(
+    contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS, accuracy: float = math.inf
+) -> Steps[None]:
     """Time contestants against each other until it is clear which are fastest, for `limit` clean seconds at most (and a round).
 
-    least: clean rounds, unless the time is up before. Returns those that were not dropped.
+    least: clean rounds, unless the time is up before. accuracy: what is less accurate runs along, but the others need not keep up
+    with it unless there are none.
     """
-    running = list(contestants)
+    best = min((each.first for each in contestants if each.error <= accuracy), default=math.inf)
+    for contestant in contestants:
+        contestant.confirm(best)
+    running = [each for each in contestants if each.first <= ABSENT * best]
     order = random.Random()
-    leaders: set[int] = set()
     rounds = settled = all_rounds = 0
     clean = spent = 0.0
     quiet = canary is None or canary.is_quiet()
@@ -310,33 +307,49 @@ def race(contestants: Sequence[Contestant], limit: float, canary: Canary | None 
         else:
             for contestant in running:
                 contestant.throw_away()
-        best = min(each.fastest for each in running)
+        accurate = [each for each in running if each.error <= accuracy] or running
+        best = min(each.fastest for each in accurate)
         running = [each for each in running if best >= each.hopeless_beyond]
-        now = {id(each) for each in running if each.fastest <= TIE * best}
         if was_quiet and quiet:
-            settled = settled + 1 if now == leaders else 0
-            leaders = now
+            settled = settled + 1 if halves_agree([each for each in accurate if each in running]) else 0
         if clean > limit or (len(running) == 1 and rounds >= SETTLED):
             break
         if spent > PATIENCE * limit or (all_rounds >= PATIENCE * least and rounds < all_rounds / PATIENCE):
             break
+        yield
     if rounds < min(SETTLED, all_rounds) and clean <= limit:
         for contestant in contestants:
             contestant.make_do()
-    return running
+
+
+def halves_agree(running: Sequence[Contestant]) -> bool:
+    """Whether either half of the rounds chooses the same, or at least what is as fast."""
+    if any(len(each.times) < 2 for each in running):
+        return False
+    one, other = (preferred(running, [min(each.times[half::2]) for each in running]) for half in (0, 1))
+    return max(one.fastest, other.fastest) <= TIE * min(one.fastest, other.fastest)
+
+
+def preferred(running: Sequence[Contestant], times: Sequence[float]) -> Contestant:
+    """What ``records.select`` would choose by these times."""
+    best = min(times)
+    tied = [
+        (each.error, each.candidate.workspace_bytes, time, each) for each, time in zip(running, times, strict=True) if time <= TIE * best
+    ]
+    return min(tied, key=lambda each: each[:3])[3]
 
 
 def cost(shape: ConvShape, estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
-    near = DROP * min(estimates)
-    first = sum(4 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
+    near, absent = DROP * min(estimates), ABSENT * min(estimates)
+    first = sum(5 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
     checks = CHECKS + len(estimates) * (EACH_CHECK + 2 * comparing_seconds(shape))
     raced = (
-        (sample + (seconds if seconds < WARM else 0.0)) * (rounds + SETTLED if seconds <= near else SAMPLES_TO_DROP)
+        (sample + (seconds if seconds < WARM else 0.0)) * (rounds if seconds <= near else SAMPLES_TO_DROP if seconds <= absent else 0)
         for seconds, sample in zip(estimates, samples, strict=True)
     )
-    return checks + first + min(limit, sum(raced))
+    return checks + first + min(max(limit, (checks + first) / 2), sum(raced))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
@@ -345,18 +358,6 @@ def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object
     if request.constant_filters:
         return lambda: plan(x, out=out)
     return lambda: plan.call_once(x, filters, bias, out)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """No garbage collection while timing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def default_of(algorithm: str, shape: ConvShape) -> tuple[Request, Candidate]:

@@ -16,7 +16,8 @@ from convopt.shape import ConvShape
 
 from .candidates import Candidate, Request, applicable
 from .cost_model import Speeds, estimate, kind, measured_sizes
-from .measure import default_of, undisturbed
+from .measure import default_of
+from .measure_steps import undisturbed
 
 #: Layers that show how far an algorithm is from what it says of itself: dense and depthwise ones, within the caches and beyond.
 TYPICAL_SHAPES = (
@@ -28,6 +29,8 @@ TYPICAL_SHAPES = (
 )
 #: A candidate is timed by so many calls, or for so many seconds, but a few times at least.
 CALLS, SECONDS, LEAST_CALLS = 20, 0.01, 4
+#: What ``speeds`` takes, roughly.
+SECONDS_OF_ALL = 0.7
 
 
 def speeds() -> Speeds:

@@ -21,9 +21,11 @@ from .candidates import Candidate, Identity, Request, applicable, candidates, pa
 from .choice import Choice, Contender
 from .cost_model import Speeds
 from .measure import NORMAL, Effort
+from .measure_canary import Canary
+from .measure_steps import Instalments, Steps, all_of
 from .records import Record
 
-__all__ = ["LEVELS", "Choice", "Contender", "Request", "applicable", "budget", "choose"]
+__all__ = ["LEVELS", "Choice", "Contender", "Request", "Tuning", "applicable", "budget", "choose"]
 
 LEVELS = ("estimate", "measure", "exhaustive", "cached")
 #: Candidates whose estimate is so many times the best one are not measured.
@@ -32,8 +34,8 @@ PRUNE = 4.0
 AT_HAND = 4096
 #: What was measured on a busy machine is measured again by later processes, until it was tried so often.
 NOISY_TRIES = 3
-#: The cache's key of the machine's constants.
-SPEEDS_KEY = "machine"
+#: The cache's keys of the machine's constants, and of the time by which a new process knows that the machine is busy.
+SPEEDS_KEY, CANARY_KEY = "machine", "canary"
 
 
 _measuring = threading.Lock()
@@ -81,10 +83,13 @@ def is_free() -> bool:
 
 
 def budget(request: Request, effort: Effort = NORMAL) -> float:
-    """Seconds that choosing by "measure" would take now: 0 where nothing is left to measure."""
+    """Seconds that choosing by "measure" would take now, roughly: 0 where nothing is left to measure."""
     allowed, estimates = _admitted(request, candidates(request), "auto")
     missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
-    return measure.cost(request.shape, [estimates[each] for each in missing], effort.limit, effort.rounds) if missing else 0.0
+    if not missing:
+        return 0.0
+    speeds = 0.0 if cache.get(SPEEDS_KEY) is not None else measure_speeds.SECONDS_OF_ALL
+    return speeds + measure.cost(request.shape, [estimates[each] for each in missing], effort.limit, effort.rounds)
 
 
 def _pinned(request: Request, tune: str, algorithm: str, effort: Effort) -> Choice | None:
@@ -220,30 +225,64 @@ def _missing(
     return sorted(missing, key=lambda each: estimates[each])
 
 
+class Tuning:
+    """The measuring that "measure" stands for, paid for little by little; ``done`` tells whether nothing is left of it."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._rest = Instalments(_measuring_steps(request, "measure", "auto", candidates(request), NORMAL))
+        self.done = False
+
+    def pay(self, seconds: float) -> float:
+        """Go on for no more than so many seconds, and return how many it took: none while somebody else measures."""
+        if not _can_measure(self._request):
+            self.done = True
+            return 0.0
+        if not _measuring.acquire(blocking=False):
+            return 0.0
+        before = self._rest.seconds
+        try:
+            self._rest.pay(seconds)
+        finally:
+            _measuring.release()
+        self.done = self._rest.done
+        return self._rest.seconds - before
+
+
 def _measured(request: Request, tune: str, algorithm: str, found: Sequence[Candidate], effort: Effort) -> tuple[tuple[Record, ...], bool]:
     """All records once nothing is missing, and whether anything had to be measured for that."""
+    with _measuring:  # two measurements at a time would measure each other
+        return all_of(_measuring_steps(request, tune, algorithm, found, effort))
+
+
+def _measuring_steps(
+    request: Request, tune: str, algorithm: str, found: Sequence[Candidate], effort: Effort
+) -> Steps[tuple[tuple[Record, ...], bool]]:
     key = _key(request, algorithm)
     measured = False
     tried: set[Candidate] = set()
-    with _measuring:  # two measurements at a time would measure each other
-        if cache.get(SPEEDS_KEY) is None:
-            cache.put(SPEEDS_KEY, measure_speeds.speeds().to_json())
-        allowed, estimates = _admitted(request, found, algorithm)
-        while True:
-            known = _remembered(request, algorithm, found)
-            missing = [each for each in _missing(request, allowed, estimates, known, tune) if each not in tried]
-            if not missing:
-                return known, measured
-            tried.update(missing)
-            # The best so far runs again beside the new ones: times of different hours do not compare.
-            best = records.select(_of(known, allowed), request)
-            anchor = [each for each in allowed if best is not None and each.identity == best.identity]
-            fresh = measure.measure(
-                request, anchor + missing, None if tune == "exhaustive" else estimates, limit=effort.limit, rounds=effort.rounds
-            )
-            cache.put(key, records.to_json(records.merge(known, records.counted(known, fresh))))
-            _measured_here.add(request.key())
-            measured = True
+    if cache.get(SPEEDS_KEY) is None:
+        cache.put(SPEEDS_KEY, measure_speeds.speeds().to_json())
+        yield
+    Canary.recall(cache.get(CANARY_KEY))
+    allowed, estimates = _admitted(request, found, algorithm)
+    while True:
+        known = _remembered(request, algorithm, found)
+        missing = [each for each in _missing(request, allowed, estimates, known, tune) if each not in tried]
+        if not missing:
+            return known, measured
+        tried.update(missing)
+        # The best so far runs again beside the new ones: times of different hours do not compare.
+        best = records.select(_of(known, allowed), request)
+        anchor = [each for each in allowed if best is not None and each.identity == best.identity]
+        fresh = yield from measure.measuring(
+            request, anchor + missing, None if tune == "exhaustive" else estimates, limit=effort.limit, rounds=effort.rounds
+        )
+        cache.put(key, records.to_json(records.merge(known, records.counted(known, fresh))))
+        if Canary.usual() != cache.get(CANARY_KEY):
+            cache.put(CANARY_KEY, Canary.usual())
+        _measured_here.add(request.key())
+        measured = True
 
 
 def _contenders(

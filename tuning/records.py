@@ -14,7 +14,10 @@ from typing import Any
 from .candidates import Candidate, Identity, Params, Request, label
 
 #: Times this close count as equal; the lower error decides, then the smaller workspace.
-TIE = 1.02
+TIE = 1.01
+#: Another choice with a time beyond this one's is a flip. More than a tie: were they the same, what lies at the limit of a tie
+#: would be chosen one day and be called a flip on another.
+FLIP = 1.02
 #: An expected error is a typical one: only candidates far beyond the limit are not worth measuring for it.
 EXPECTED_SLACK = 3.0
 
@@ -128,7 +131,7 @@ def admissible(candidates: Sequence[Candidate], request: Request) -> tuple[list[
 def select(records: Iterable[Record], request: Request) -> Record | None:
     """The record to use under the request's limits, None if there is none: a pure function of its arguments.
 
-    Of the records within the limits, the fastest; of those within 2 % of it, the one of the lowest error, then the
+    Of the records within the limits, the fastest; of those within 1 % of it, the one of the lowest error, then the
     smallest workspace. As with ``admissible``, the most accurate ones stay where none is as accurate as asked.
     """
     timed = [

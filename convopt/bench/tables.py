@@ -10,7 +10,7 @@ from typing import Any
 from convopt.bench.engines import ENGINES
 from convopt.bench.results import Results, geomean
 from convopt.bench.whole import networks_of
-from convopt.tuning.records import TIE
+from convopt.tuning.records import FLIP
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def tuner(results: Results) -> list[dict[str, Any]]:
                 seconds += row.facts["tuning_seconds"]
         if regrets:
             worst = max(regrets, key=lambda layer: regrets[layer])
-            right = sum(regret <= TIE for regret in regrets.values())
+            right = sum(regret <= FLIP for regret in regrets.values())
             values = {"threads": threads, "layers": len(regrets), "right": right, "geomean": geomean(list(regrets.values()))}
             found.append(values | {"worst": regrets[worst], "worst_layer": worst, "seconds": seconds})
     return found
@@ -164,7 +164,7 @@ def payback(results: Results, threads: int) -> list[dict[str, Any]]:
                 "packing": packing,
                 "packed_calls": _calls(packing, min(rivals) - row.seconds) if rivals else None,
                 "tuning": tuning,
-                "tuned_calls": None if guess is None or best is None or guess <= best * TIE else _calls(tuning, guess - best),
+                "tuned_calls": None if guess is None or best is None or guess <= best * FLIP else _calls(tuning, guess - best),
             }
         )
     return found

@@ -11,7 +11,8 @@ from rich.rule import Rule
 from convopt.algorithms import parallel
 from convopt.cli import demo_digits, demo_pictures
 from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, stderr
-from convopt.cli.tune import as_dict, show, tune_layers
+from convopt.cli.tune import tune_layers
+from convopt.cli.tuned import as_dict, show
 from convopt.errors import ConvoptError
 from convopt.kernels import registry
 from convopt.tuning import networks

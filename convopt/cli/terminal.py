@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,18 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from convopt.errors import ConvoptError, UnsupportedError
 
@@ -64,15 +75,25 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def progress(description: str) -> Progress:
-    """A progress bar on standard error with the time that is left."""
+class Foreseen(ProgressColumn):
+    """The time that is left of a task that is counted in seconds, as they were foreseen: known before the first step is done."""
+
+    def render(self, task: Task) -> Text:
+        left = max(0.0, (task.total or 0.0) - task.completed)
+        slowness = (task.elapsed or 0.0) / task.completed if task.completed else 1.0
+        minutes, seconds = divmod(math.ceil(left * slowness), 60)
+        return Text(f"{minutes:02d}:{seconds:02d}", style="progress.remaining")
+
+
+def progress(description: str, in_seconds: bool = False) -> Progress:
+    """A progress bar on standard error with the time that is left. in_seconds: as what its tasks' steps are counted."""
     return Progress(
         SpinnerColumn(),
         TextColumn(description),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         TextColumn("{task.fields[doing]}", style="dim"),
-        TimeRemainingColumn(compact=True),
+        Foreseen() if in_seconds else TimeRemainingColumn(compact=True),
         console=stderr,
         transient=True,
     )

@@ -1,54 +1,30 @@
 """``convopt tune``: measure which algorithm is fastest for each layer of a list, and remember it."""
 
-import math
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
-from convopt.cli.terminal import JsonOption, console, duration, new_table, print_json, progress, stderr
+from convopt.cli.terminal import JsonOption, print_json, progress, stderr
+from convopt.cli.tuned import Listing, Row, as_dict, listing_of, row_of, show, show_sums
 from convopt.errors import DTypeError, ShapeError
 from convopt.kernels import registry
-from convopt.shape import ConvShape
 from convopt.tuning import models, networks, planner, recording
 from convopt.tuning.measure import NORMAL, QUICK, THOROUGH, Effort
 from convopt.tuning.networks import Layer
-from convopt.tuning.planner import Choice, Contender, Request
+from convopt.tuning.planner import Request
 
 LEVELS = ("measure", "exhaustive", "estimate")
 #: The file descriptor: what a recorded program prints is not among the results.
 STDERR = 2
 EFFORTS = {"quick": QUICK, "normal": NORMAL, "thorough": THOROUGH}
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was chosen for one layer at one number of threads. Times in seconds per call, of the fastest samples.
-
-    runner_up: the fastest candidate of any other algorithm, None where only one applies or nothing was timed.
-    """
-
-    layer: Layer
-    threads: int
-    choice: str
-    source: str
-    seconds: float | None
-    error: float | None
-    runner_up: str | None
-    runner_up_seconds: float | None
-
-    @property
-    def gflops(self) -> float | None:
-        """Operations of the direct algorithm per nanosecond."""
-        return None if self.seconds is None else self.layer.shape.flops / self.seconds / 1e9
 
 
 def tune(
@@ -83,15 +59,18 @@ def tune(
         raise ShapeError(f"--activation is {activation!r}; expected relu or relu6")
     wanted, title = _wanted(words or [], network, record, recorded, threads, bias, activation)
     rows: list[Row] = []
+    listing = None if as_json else listing_of(wanted, f"{title}, {registry.isa()}")
     try:
-        tune_requests(wanted, level, EFFORTS[effort], time_limit, rows)
+        tune_requests(wanted, level, EFFORTS[effort], time_limit, rows, listing)
     finally:  # also of what was interrupted
         left = len(wanted) - len(rows)
         if as_json:
             results = [as_dict(row) for row in rows]
             print_json({"layers": title, "isa": registry.isa(), "level": level, "left": left, "results": results})
-        elif rows:
+        elif rows and listing is None:
             show(rows, f"{title}, {registry.isa()}")
+        else:
+            show_sums(rows)
         if left:
             stderr.print(f"{left} of {len(wanted)} are left; the same command goes on with them", soft_wrap=True)
 
@@ -202,10 +181,19 @@ def requests_for(
     ]
 
 
-def tune_requests(wanted: list[tuple[Layer, Request]], level: str, effort: Effort, time_limit: float | None, rows: list[Row]) -> None:
-    """Choose for each, with a progress bar, adding a row as each is done; none is begun after time_limit seconds."""
+def tune_requests(
+    wanted: list[tuple[Layer, Request]],
+    level: str,
+    effort: Effort,
+    time_limit: float | None,
+    rows: list[Row],
+    listing: Listing | None = None,
+) -> None:
+    """Choose for each, with a progress bar, adding a row (also to the listing) as each is done; none is begun after time_limit seconds."""
     end = None if time_limit is None else time.monotonic() + time_limit
-    with progress("Tuning") as bar:
+    with progress("Tuning", in_seconds=True) as bar:
+        if listing is not None:
+            listing.begin(bar.console)
         # What is remembered costs next to nothing, but is a step of the bar all the same.
         costs = [planner.budget(request, effort) + 0.01 for _, request in wanted]
         task = bar.add_task("", total=sum(costs), doing="")
@@ -213,96 +201,7 @@ def tune_requests(wanted: list[tuple[Layer, Request]], level: str, effort: Effor
             if end is not None and time.monotonic() > end:
                 break
             bar.update(task, doing=layer.name)
-            rows.append(_row(layer, request, planner.choose(request, level, effort=effort)))
+            rows.append(row_of(layer, request, planner.choose(request, level, effort=effort)))
+            if listing is not None:
+                listing.add(bar.console, rows[-1])
             bar.advance(task, cost)
-
-
-def _row(layer: Layer, request: Request, choice: Choice) -> Row:
-    chosen = choice.contenders[0]
-    others = [each for each in choice.contenders if each.seconds is not None and each.algorithm != choice.algorithm]
-    runner_up = min(others, key=_seconds, default=None)
-    return Row(
-        layer=layer,
-        threads=request.threads,
-        choice=chosen.label,
-        source=choice.source,
-        seconds=chosen.seconds,
-        error=chosen.error,
-        runner_up=runner_up.label if runner_up else None,
-        runner_up_seconds=runner_up.seconds if runner_up else None,
-    )
-
-
-def _seconds(contender: Contender) -> float:
-    return math.inf if contender.seconds is None else contender.seconds
-
-
-def as_dict(row: Row) -> dict[str, Any]:
-    """A row as plain values for --json; times in seconds."""
-    return {
-        "layer": row.layer.name,
-        "count": row.layer.count,
-        "shape": row.layer.shape.key(),
-        "threads": row.threads,
-        "choice": row.choice,
-        "source": row.source,
-        "seconds": row.seconds,
-        "gflops": row.gflops,
-        "error": row.error,
-        "runner_up": row.runner_up,
-        "runner_up_seconds": row.runner_up_seconds,
-    }
-
-
-def show(rows: list[Row], title: str) -> None:
-    """The table of what was chosen, and the time of all layers together."""
-    counts = sorted({row.threads for row in rows})
-    table = new_table(f"{title}, {_threads(counts[0])}" if len(counts) == 1 else title)
-    for name in ("layer", "input", "filters"):
-        table.add_column(name, no_wrap=True)
-    if len(counts) > 1:
-        table.add_column("threads", justify="right")
-    table.add_column("fastest", style="bold green", no_wrap=True)
-    for name in ("time", "GFLOP/s", "error"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("runner-up", no_wrap=True)
-    for row in rows:
-        shape = row.layer.shape
-        table.add_row(
-            row.layer.name + (f" [dim]x{row.layer.count}[/]" if row.layer.count > 1 else ""),
-            "x".join(map(str, shape.input_shape)),
-            _filters(shape),
-            *([str(row.threads)] if len(counts) > 1 else []),
-            row.choice,
-            "-" if row.seconds is None else duration(row.seconds),
-            "-" if row.gflops is None else f"{row.gflops:.1f}",
-            "-" if row.error is None else f"{row.error:.0e}",
-            _runner_up(row),
-        )
-    console.print(table)
-    for count in counts:
-        times = [row.seconds * row.layer.count for row in rows if row.threads == count and row.seconds is not None]
-        if times:
-            console.print(f"All layers, {_threads(count)}: [bold]{duration(sum(times))}[/]")
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _filters(shape: ConvShape) -> str:
-    extras = [
-        "stride " + _pair(shape.strides) if shape.strides != (1, 1) else "",
-        "dilation " + _pair(shape.dilations) if shape.dilations != (1, 1) else "",
-    ]
-    return " ".join(["x".join(map(str, shape.filters_shape)), *filter(None, extras)])
-
-
-def _pair(values: tuple[int, int]) -> str:
-    return str(values[0]) if values[0] == values[1] else f"{values[0]},{values[1]}"
-
-
-def _runner_up(row: Row) -> str:
-    if row.runner_up is None or row.runner_up_seconds is None or row.seconds is None:
-        return "[dim]-[/]"
-    return f"{row.runner_up} [dim]{row.runner_up_seconds / row.seconds:.2f}x[/]"

@@ -12,7 +12,7 @@ from convopt.cli.terminal import JsonOption, console, duration, new_table, print
 from convopt.errors import CacheMiss
 from convopt.tuning import exchange, planner, records
 from convopt.tuning.exchange import Entry
-from convopt.tuning.records import TIE, Record
+from convopt.tuning.records import FLIP, Record
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def verified(entry: Entry, update: bool = False) -> Verified | None:
     seconds = _fastest(again, beyond=now.fastest)
     regret = max(1.0, seconds / now.fastest)
     return Verified(
-        entry.key, then.label, then.fastest, now.label, now.fastest, seconds / then.fastest, regret, again is not now and regret > TIE
+        entry.key, then.label, then.fastest, now.label, now.fastest, seconds / then.fastest, regret, again is not now and regret > FLIP
     )
 
 
