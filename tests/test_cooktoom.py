@@ -8,7 +8,8 @@ import pytest
 
 from convopt.kernels import cooktoom
 
-AXES = sorted({(tile, outputs) for _, tile, outputs in cooktoom.AXES} | {(1, 1)})
+#: (t, m) of every transform of stride 1, those of both phases of a stride of 2 among them.
+AXES = sorted({(tile, axis.outputs) for axis in cooktoom.AXES for tile in (axis.tile, axis.odd) if tile > axis.outputs} | {(1, 1)})
 TILES = sorted({tile for tile, _ in AXES})
 
 
@@ -31,16 +32,23 @@ def test_matrices_compute_the_convolution(tile, outputs):
     assert product(cooktoom.output_matrix(tile, outputs), frequencies) == expected
 
 
-@pytest.mark.parametrize("axis", [axis for axis in cooktoom.AXES if axis[0] == 2])
+@pytest.mark.parametrize("axis", [axis for axis in cooktoom.AXES if axis.stride == 2])
 def test_two_phases_compute_the_convolution_of_stride_2(axis):
-    """Even pixels are transformed, odd ones are frequencies themselves; all of these use the filter's last value."""
-    _, tile, outputs = axis
-    d, g = vector(2 * outputs + 1, 1), vector(3, 2)
+    """Even pixels and odd ones each by a transform of their own; of a single odd tap the pixels are frequencies themselves."""
+    d, g = vector(axis.frequencies, 1), vector(axis.taps, 2)
     values = product(cooktoom.axis_filter_matrix(axis), g)
-    even = [u * v for u, v in zip(values[:-1], product(cooktoom.input_matrix(tile), d[::2]), strict=True)]
-    odd = [values[-1] * x for x in d[1::2]]
-    expected = [sum(d[2 * i + s] * g[s] for s in range(3)) for i in range(outputs)]
-    assert [y + z for y, z in zip(product(cooktoom.output_matrix(tile, outputs), even), odd, strict=True)] == expected
+    assert len(values) == axis.filters
+    expected = [sum(d[2 * i + s] * g[s] for s in range(axis.taps)) for i in range(axis.outputs)]
+    outputs = [Fraction(0)] * axis.outputs
+    for pixels, own, tile in ((d[::2], values[: axis.tile], axis.tile), (d[1::2], values[axis.tile :], axis.odd)):
+        assert len(pixels) == tile
+        if len(own) == 1:
+            part = [own[0] * x for x in pixels]
+        else:
+            frequencies = [u * v for u, v in zip(own, product(cooktoom.input_matrix(tile), pixels), strict=True)]
+            part = product(cooktoom.output_matrix(tile, axis.outputs), frequencies)
+        outputs = [y + z for y, z in zip(outputs, part, strict=True)]
+    assert outputs == expected
 
 
 def run_c(lines, stride, **arrays):
@@ -72,7 +80,7 @@ def test_input_transform_may_work_in_place():
     assert run["v"] == product(cooktoom.input_matrix(6), vector(6, 5))
 
 
-@pytest.mark.parametrize("tile", [4, 5, 6, 8])
+@pytest.mark.parametrize("tile", [4, 5, 6, 7, 8])
 def test_no_coefficient_is_rounded_in_float32(tile):
     """So the only errors are those of the additions and multiplications themselves."""
     for matrix in (cooktoom.input_matrix(tile), cooktoom.output_matrix(tile, tile - 2)):
@@ -84,7 +92,8 @@ def test_no_coefficient_is_rounded_in_float32(tile):
 
 def test_header_holds_every_axis():
     text = cooktoom.header()
-    for stride, tile, outputs in cooktoom.AXES:
-        assert f"ROW({stride}, {tile}, {outputs})" in text
+    for axis in cooktoom.AXES:
+        assert f"ROW({axis.stride}, {axis.taps}, {axis.outputs}, {axis.tile}, {axis.odd}, {axis.filters})" in text
+    for tile, outputs in AXES[1:]:
         assert f"void winograd_output_{tile}_{outputs}(" in text
         assert f"void winograd_input_{tile}(" in text

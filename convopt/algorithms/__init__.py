@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convopt.algorithms import depthwise, depthwise_planes, direct, fft, grouped, im2col, pointwise_planes, winograd
-from convopt.algorithms.layout import LayoutChange
+from convopt.algorithms.layout import LayoutChange, part_shape
 
 if TYPE_CHECKING:
     from convopt.algorithms.contract import Algorithm, Convolver, Planes
@@ -41,5 +41,7 @@ def prepare(name: str, shape: ConvShape, params: dict[str, int]) -> Convolver:
     if planes is not None and shape.data_format == "NCHW" and planes.why_not(shape) is None:
         return planes.Implementation(shape, params)
     native = native_shape(algorithm, shape)
-    convolver = algorithm.Implementation(native, params)
-    return convolver if native == shape else LayoutChange(shape, params, convolver)
+    if native == shape:
+        return algorithm.Implementation(native, params)
+    part = part_shape(native, algorithm.row_step(native, params))
+    return LayoutChange(shape, params, algorithm.Implementation(part, params))

@@ -9,6 +9,8 @@ An algorithm is one module with
 * ``why_not(shape) -> str | None``: the reason it cannot serve the shape, None where it can;
 * ``candidates(shape) -> list[dict[str, int]]``: its parameter sets worth measuring, the default first;
 * ``expected_error(shape, params) -> float``: typical max|y - y64| / max|y64|, for choosing before anything is measured;
+* ``row_step(shape, params) -> int | None``: output rows that it computes together, None where it wants all rows at once: how
+  a tensor of another layout is divided into parts, each with the same parameters;
 * ``work(shape, params, threads) -> Work``: what it will do, for the cost model;
 * a subclass of ``Convolver`` under the name ``Implementation``.
 

@@ -81,6 +81,11 @@ def expected_error(shape, params):
     return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
 
 
+def row_step(shape, params):
+    """None: all rows at once."""
+    return None
+
+
 def work(shape, params, threads):
     """Multiply-adds on whole vectors; each strip reads the rows above and below it once more."""
     vl, _ = panels.tiles(shape)

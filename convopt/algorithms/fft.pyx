@@ -53,6 +53,11 @@ def expected_error(shape, params):
     return float((2.5e-8 if shape.dtype == "float32" else 5e-17) * passes)
 
 
+def row_step(shape, params):
+    """None: all rows at once."""
+    return None
+
+
 def work(shape, params, threads):
     """Products of spectra, transforms of input and output tiles, and the bytes of both and of the filters' spectra."""
     cut = tiling(shape, params["nh"], params["nw"])

@@ -27,7 +27,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GROUPED_AHEAD, GroupedBody, GroupedForm, GroupedTile, kernels
 
 NAME = "grouped"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -132,6 +132,11 @@ def candidates(shape):
 def expected_error(shape, params):
     """Rounding of a sum in order grows as the square root of its length."""
     return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+
+
+def row_step(shape, params):
+    """Rows of a tile."""
+    return params.get("rows", 1)
 
 
 def work(shape, params, threads):

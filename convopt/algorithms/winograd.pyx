@@ -5,7 +5,7 @@ convolution is one product per frequency, summed over channels: t*t small GEMMs 
 output transform turns t x t sums into m x m pixels, m = t - r + 1. The two axes of an image are independent: each has its
 own t and m, and one of a single tap is left alone, whatever its stride. Dilation d splits an image into d*d interleaved
 ones, which only changes where tiles start and how far apart their pixels lie. Stride 2 makes the even and the odd pixels
-of an axis two convolutions of stride 1, whose products are summed by the output transform.
+of an axis two convolutions of stride 1, each with every other tap, whose results are summed by the output transform.
 
 Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
 filter panel > frequency > run of channels > register tile; bias, activation and the output transform follow each panel. The
@@ -26,7 +26,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -43,14 +43,14 @@ cdef enum:
     READING_FILTERS = 8
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 8: 24, 10: 24, 12: 24}
+_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 7: 48, 8: 24, 10: 24, 12: 24}
 
 # max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
 # the channels of a run: fitted to zero-mean data with C = 8 to 512.
-_GROWTH = {1: 1.0, 4: 1.4, 5: 2.7, 6: 3.0, 8: 7.0, 10: 18.0, 12: 48.0}
+_GROWTH = {1: 1.0, 4: 1.4, 5: 2.7, 6: 3.0, 7: 5.0, 8: 7.0, 10: 18.0, 12: 48.0}
 _ERROR = 2e-8
 _FLOAT64_OVER_FLOAT32 = 2.0 ** -29
-_ONE_TAP = (1, 1, 1)
+_ONE_TAP = cooktoom.Axis(1, 1, 1)
 
 
 # Output pixels along an axis; beyond, the list of tile positions would outgrow its use.
@@ -63,7 +63,7 @@ def why_not(shape):
         return f"the output is {shape.oh} x {shape.ow} pixels; Winograd keeps a list of tiles for up to {LONGEST_AXIS} along an axis"
     if _forms(shape):
         return None
-    known = {stride: sorted({cooktoom.taps(axis) for axis in cooktoom.AXES if axis[0] == stride}) for stride in (1, 2)}
+    known = {stride: sorted({axis.taps for axis in cooktoom.AXES if axis.stride == stride}) for stride in (1, 2)}
     return (f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has "
             + ", ".join(f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items()))
 
@@ -100,8 +100,13 @@ def expected_error(shape, params):
     growth = 1.0
     run = min(shape.group_c, _RUN[params["t"]])
     for axis in _forms(shape)[params["t"]]:
-        growth *= _GROWTH[axis[1]]
+        growth *= _GROWTH[axis.tile]
     return _ERROR * growth * (16 + run) ** 0.5 * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
+
+
+def row_step(shape, params):
+    """Rows of a row of tiles, of each of the interleaved images that dilation makes."""
+    return _forms(shape)[params["t"]][0].outputs * shape.dilations[0]
 
 
 def work(shape, params, threads):
@@ -123,7 +128,7 @@ def work(shape, params, threads):
         moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
         parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
         near_bytes=between if fits else 0.0,
-        packing_flops=2.0 * shape.group_c * padded_k * shape.s * _filters(form[0]) * (shape.r + _filters(form[1])) * 8 / shape.itemsize,
+        packing_flops=2.0 * shape.group_c * padded_k * shape.s * form[0].filters * (shape.r + form[1].filters) * 8 / shape.itemsize,
     )
 
 
@@ -131,31 +136,24 @@ def _forms(shape):
     """{t: (axis of the height, axis of the width)}: each the axis with the largest transform up to t, or of one tap."""
     choices = []
     for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True):
-        choices.append([_ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (cooktoom.taps(axis), axis[0]) == (taps, stride)])
-    largest = max(axis[1] for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
+        choices.append([_ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (axis.taps, axis.stride) == (taps, stride)])
+    largest = max(axis.tile for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
     forms = {}
-    for t in sorted({axis[1] for axes in choices for axis in axes if 1 < axis[1] <= largest}):
-        form = tuple(max((axis for axis in axes if axis[1] <= t), key=lambda axis: axis[1], default=None) for axes in choices)
+    for t in sorted({axis.tile for axes in choices for axis in axes if 1 < axis.tile <= largest}):
+        form = tuple(max((axis for axis in axes if axis.tile <= t), key=lambda axis: axis.tile, default=None) for axes in choices)
         if None not in form:
             forms[t] = form
     return forms
 
 
 def _frequencies(form):
-    """Products per tile: t along an axis, and with stride 2 one for every odd pixel beside them."""
-    (stride_h, th, mh), (stride_w, tw, mw) = form
-    return (th + (stride_h - 1) * mh) * (tw + (stride_w - 1) * mw)
-
-
-def _filters(axis):
-    """Values of a transformed filter along an axis."""
-    stride, t, _ = axis
-    return t + stride - 1
+    """Products per tile."""
+    return form[0].frequencies * form[1].frequencies
 
 
 def _filter_values(form):
     """Values of a transformed filter."""
-    return _filters(form[0]) * _filters(form[1])
+    return form[0].filters * form[1].filters
 
 
 def _tile_starts(size, step, dilation):
@@ -164,8 +162,8 @@ def _tile_starts(size, step, dilation):
 
 
 def _tile_count(shape, params):
-    (_, _, mh), (_, _, mw) = _forms(shape)[params["t"]]
-    return shape.n * len(_tile_starts(shape.oh, mh, shape.dilations[0])) * len(_tile_starts(shape.ow, mw, shape.dilations[1]))
+    h, w = _forms(shape)[params["t"]]
+    return shape.n * len(_tile_starts(shape.oh, h.outputs, shape.dilations[0])) * len(_tile_starts(shape.ow, w.outputs, shape.dilations[1]))
 
 
 def _cost(shape, t):
@@ -236,9 +234,9 @@ cdef class Implementation(Convolver):
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
 
     cdef const WinogradAxis *axis(self, form):
-        """The kernels' row for (stride, t, m)."""
+        """The kernels' row of an axis."""
         cdef const WinogradAxis *row = self.kernels.winograd_axes
-        while (row.stride, row.t, row.outputs) != form:
+        while (row.stride, row.taps, row.outputs) != form:
             row += 1
         return row
 

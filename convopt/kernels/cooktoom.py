@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 Matrix = list[list[Fraction]]
 
@@ -27,40 +28,64 @@ POINTS: dict[int, tuple[Fraction, ...]] = {
     4: (Fraction(1),),
     5: (Fraction(3, 4), Fraction(3, 2)),
     6: (Fraction(5, 8), Fraction(3, 2)),
+    7: (Fraction(1, 2), Fraction(1), Fraction(5, 2)),
     8: (Fraction(1), Fraction(2), Fraction(1, 2)),
     10: (Fraction(3, 8), Fraction(3, 4), Fraction(5, 4), Fraction(5, 2)),
     12: (Fraction(3, 8), Fraction(5, 8), Fraction(1), Fraction(3, 2), Fraction(3)),
 }
 
-#: (stride, t, m) of every axis that kernels are built for: m outputs by a transform of t, any two of which make a 2-D form. Stride 1
-#: has t - m + 1 taps. Stride 2 has 3: the even pixels a stride-1 convolution with two of them, the odd pixels a product with the third.
-Axis = tuple[int, int, int]
-AXES: tuple[Axis, ...] = (
-    (1, 4, 3),  # 2 taps
-    (1, 6, 5),
-    (1, 4, 2),  # 3 taps
-    (1, 5, 3),
-    (1, 6, 4),
-    (1, 8, 6),
-    (1, 6, 3),  # 4 taps
-    (1, 8, 5),
-    (1, 6, 2),  # 5 taps
-    (1, 8, 4),
-    (1, 8, 3),  # 6 taps
-    (1, 8, 2),  # 7 taps
-    (1, 10, 4),
-    (1, 12, 6),
-    (2, 4, 3),  # 3 taps
-    (2, 5, 4),
+
+class Axis(NamedTuple):
+    """How an axis of the image is served: its stride, the filter's taps along it, and m, the outputs of a tile.
+
+    Stride 2 is two convolutions of stride 1 whose results are added: even pixels with the even taps, odd ones with the odd taps.
+    """
+
+    stride: int
+    taps: int
+    outputs: int
+
+    @property
+    def tile(self) -> int:
+        """t, pixels of the transform: of the even ones where the stride is 2."""
+        return self.outputs + -(-self.taps // self.stride) - 1
+
+    @property
+    def odd(self) -> int:
+        """Pixels of the second transform, of the odd ones; 0 where the stride is 1."""
+        return 0 if self.stride == 1 else self.outputs + self.taps // 2 - 1
+
+    @property
+    def frequencies(self) -> int:
+        """Products of a tile, as many as it has pixels."""
+        return self.tile + self.odd
+
+    @property
+    def filters(self) -> int:
+        """Values of a transformed filter. A single odd tap is not transformed: all its products are with one value, the last."""
+        return self.tile + (1 if self.odd == self.outputs else self.odd)
+
+
+#: The axes that kernels are built for, any two of which make a 2-D form.
+AXES: tuple[Axis, ...] = tuple(
+    Axis(stride, taps, outputs)
+    for stride, taps, counts in (
+        (1, 2, (3, 5)),
+        (1, 3, (2, 3, 4, 5, 6)),
+        (1, 4, (3, 4, 5)),
+        (1, 5, (2, 3, 4)),
+        (1, 6, (3,)),
+        (1, 7, (2, 4, 6)),
+        (2, 3, (3, 4)),
+        (2, 4, (3, 4)),
+        (2, 5, (3, 4)),
+        (2, 6, (3, 4)),
+        (2, 7, (3, 4)),
+    )
+    for outputs in counts
 )
 #: Tiles beyond this lose too much accuracy in two dimensions.
 LARGEST_SQUARE = 8
-
-
-def taps(axis: Axis) -> int:
-    """Filter taps along an axis."""
-    stride, tile, outputs = axis
-    return tile - outputs + 1 if stride == 1 else 3
 
 
 def interpolation_points(tile: int) -> list[Fraction]:
@@ -107,11 +132,17 @@ def filter_matrix(tile: int, taps: int) -> Matrix:
 
 
 def axis_filter_matrix(axis: Axis) -> Matrix:
-    """The filter's values along an axis from its taps: G; for stride 2, G of the even taps, then the odd tap as it is."""
-    stride, tile, _ = axis
-    if stride == 1:
-        return filter_matrix(tile, taps(axis))
-    return [[row[0], Fraction(0), row[1]] for row in filter_matrix(tile, 2)] + [[Fraction(0), Fraction(1), Fraction(0)]]
+    """The filter's values along an axis from its taps: G; for stride 2, G of the even taps, then G of the odd ones."""
+    rows: Matrix = []
+    for phase, tile in enumerate([axis.tile] if axis.stride == 1 else [axis.tile, axis.odd]):
+        own = range(phase, axis.taps, axis.stride)
+        part = filter_matrix(tile, len(own)) if len(own) > 1 else [[Fraction(1)]]
+        for values in part:
+            row = [Fraction(0)] * axis.taps
+            for tap, value in zip(own, values, strict=True):
+                row[tap] = value
+            rows.append(row)
+    return rows
 
 
 def output_matrix(tile: int, outputs: int) -> Matrix:
@@ -190,8 +221,9 @@ def output_transform(tile: int, outputs: int) -> Iterator[str]:
 
 def header() -> str:
     """The generated header: every 1-D transform in use, a switch over them, and the list of axes."""
-    tiles = sorted({tile for _, tile, _ in AXES})
-    outputs = sorted({(tile, count) for _, tile, count in AXES})
+    phases = [(axis.tile, axis.outputs) for axis in AXES]
+    phases += [(axis.odd, axis.outputs) for axis in AXES if axis.odd > axis.outputs]
+    tiles, outputs = sorted({tile for tile, _ in phases}), sorted(set(phases))
     lines = ["/* Written by cooktoom.py: do not edit. v = B^T d and y = A^T q of each tile size, over vectors of channels. */", ""]
     for tile in tiles:
         lines += [*input_transform(tile), ""]
@@ -203,12 +235,13 @@ def header() -> str:
     lines.append("static ALWAYS_INLINE void winograd_output_1d(const int t, const int m, const vec *q, int qs, vec *y, int ys) {")
     lines += [f"    if (t == {tile} && m == {count}) winograd_output_{tile}_{count}(q, qs, y, ys);" for tile, count in outputs]
     lines += ["}", ""]
-    spans = [tile if stride == 1 else tile + count for stride, tile, count in AXES]
-    square = max(span for span, (_, tile, _) in zip(spans, AXES, strict=True) if tile <= LARGEST_SQUARE)
-    lines.append(f"#define WINOGRAD_MAX_LINE {max(spans)} /* pixels or frequencies of an axis */")
+    square = max(axis.frequencies for axis in AXES if axis.tile <= LARGEST_SQUARE)
+    lines.append(f"#define WINOGRAD_MAX_LINE {max(axis.frequencies for axis in AXES)} /* pixels or frequencies of an axis */")
     lines.append(f"#define WINOGRAD_MAX_TILE {square**2} /* and of two */")
-    counts = sorted({1} | {taps(axis) for axis in AXES})
+    counts = sorted({1} | {axis.taps for axis in AXES})
     lines.append(f"#define WINOGRAD_MAX_TAPS {counts[-1]}")
     lines.append("#define WINOGRAD_TAPS(ROW) " + " ".join(f"ROW({count})" for count in counts))
-    lines.append("#define WINOGRAD_AXES(ROW) " + " ".join(f"ROW({', '.join(map(str, axis))})" for axis in AXES))
+    lines.append("/* stride, taps, m, t, t of the odd pixels, values of a transformed filter */")
+    rows = (f"ROW({', '.join(map(str, (*axis, axis.tile, axis.odd, axis.filters)))})" for axis in AXES)
+    lines.append("#define WINOGRAD_AXES(ROW) " + " ".join(rows))
     return "\n".join([*lines, ""])

@@ -65,8 +65,9 @@ typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs
 /* Winograd: an axis of the image is cut into tiles of `outputs` pixels of output, which `inputs` pixels of input reach;
  * those are transformed into `frequencies`, each a product of its own. Any axis for the height combines with any for
  * the width: frequency f = i*frequencies_w + j is one element of the tile transformed in both. The taps of a filter
- * become `filters` values, which is fewer than frequencies where several of these share one (stride 2): frequency i has
- * value min(i, filters - 1). Pixels of a tile lie row_stride and column_stride apart, which dilation makes larger.
+ * become `filters` values, which is fewer than frequencies where several of these share one (stride 2 and 3 taps):
+ * frequency i has value min(i, filters - 1). Pixels of a tile lie row_stride and column_stride apart, which dilation
+ * makes larger.
  *
  *   x --input--> V[f][tile][channel] --igemm with U[f][channel][k]--> Q[f][tile][k] --output--> out */
 

@@ -13,24 +13,26 @@ static ALWAYS_INLINE REAL *moved(const REAL *p) {
     return (REAL *)p;
 }
 
-/* Stride 2 has a second phase, whose filter is the odd tap alone: its pixels are frequencies as they are.
+/* Stride 2 has a second phase, the `odd` pixels; where its filter is a single tap they are frequencies as they are.
  *
  * A pass that reads pixels, and one that writes them, fetches those of the next tile, which lies `stride * m` steps on
  * except at the end of a row of tiles; the pass that writes V fetches what the next vector's will write, which lies
  * behind. */
-static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, const int m, const int pixels,
-                                              ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
+static ALWAYS_INLINE void winograd_input_pass(const int stride, const int m, const int t, const int odd,
+                                              const int pixels, ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
                                               ptrdiff_t from_step, REAL *to, ptrdiff_t to_line, ptrdiff_t to_step) {
-    const int odd = stride == 1 ? 0 : m;
     for (; lines > 0; lines--, from += from_line, to += to_line) {
-        vec d[WINOGRAD_MAX_LINE], v[WINOGRAD_MAX_LINE];
+        vec d[WINOGRAD_MAX_LINE + 1], v[WINOGRAD_MAX_LINE];
         const REAL *element = from;
         UNROLL for (int i = 0; i < t + odd; i++, element = moved(element + from_step)) {
             d[i] = load(element);
             if (pixels) __builtin_prefetch(element + stride * m * from_step);
         }
         winograd_input_1d(t, d, stride, v, 1);
-        UNROLL for (int i = 0; i < odd; i++) v[t + i] = d[2 * i + 1];
+        if (odd == m)
+            UNROLL for (int i = 0; i < odd; i++) v[t + i] = d[2 * i + 1];
+        else
+            winograd_input_1d(odd, d + 1, stride, v + t, 1);
         REAL *frequency = to;
         UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + to_step)) {
             store(frequency, v[i]);
@@ -39,17 +41,17 @@ static ALWAYS_INLINE void winograd_input_pass(const int stride, const int t, con
     }
 }
 
-static ALWAYS_INLINE void winograd_output_pass(const int stride, const int t, const int m, const int last,
-                                               ptrdiff_t lines, const REAL *from, ptrdiff_t from_line,
-                                               ptrdiff_t from_step, REAL *to, ptrdiff_t to_line, ptrdiff_t to_step,
-                                               const REAL *bias, ptrdiff_t bias_line, vec lo, vec hi) {
-    const int odd = stride == 1 ? 0 : m;
+static ALWAYS_INLINE void winograd_output_pass(const int m, const int t, const int odd, const int last, ptrdiff_t lines,
+                                               const REAL *from, ptrdiff_t from_line, ptrdiff_t from_step, REAL *to,
+                                               ptrdiff_t to_line, ptrdiff_t to_step, const REAL *bias,
+                                               ptrdiff_t bias_line, vec lo, vec hi) {
     for (; lines > 0; lines--, from += from_line, to += to_line) {
-        vec q[WINOGRAD_MAX_LINE], y[WINOGRAD_MAX_LINE];
+        vec q[WINOGRAD_MAX_LINE], y[WINOGRAD_MAX_LINE], more[WINOGRAD_MAX_LINE];
         const REAL *frequency = from;
         UNROLL for (int i = 0; i < t + odd; i++, frequency = moved(frequency + from_step)) q[i] = load(frequency);
         winograd_output_1d(t, m, q, 1, y, 1);
-        UNROLL for (int i = 0; i < odd; i++) y[i] += q[t + i];
+        if (odd > m) winograd_output_1d(odd, m, q + t, 1, more, 1);
+        if (odd) UNROLL for (int i = 0; i < m; i++) y[i] += odd > m ? more[i] : q[t + i];
         if (last) {
             const vec b = load(bias);
             UNROLL for (int i = 0; i < m; i++) y[i] = clamp(y[i] + b, lo, hi);
@@ -63,47 +65,47 @@ static ALWAYS_INLINE void winograd_output_pass(const int stride, const int t, co
     }
 }
 
-#define PASSES(STRIDE, T, M)                                                                                          \
-    static void winograd_input_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,           \
-                                                    ptrdiff_t from_step, void *to, ptrdiff_t to_line,                 \
-                                                    ptrdiff_t to_step) {                                              \
-        winograd_input_pass(STRIDE, T, M, 0, lines, from, from_line, from_step, to, to_line, to_step);                \
-    }                                                                                                                 \
-    static void winograd_first_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,           \
-                                                    ptrdiff_t from_step, void *to, ptrdiff_t to_line,                 \
-                                                    ptrdiff_t to_step) {                                              \
-        winograd_input_pass(STRIDE, T, M, 1, lines, from, from_line, from_step, to, to_line, to_step);                \
-    }                                                                                                                 \
-    static void winograd_output_##STRIDE##_##T##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,          \
-                                                     ptrdiff_t from_step, void *to, ptrdiff_t to_line,                \
-                                                     ptrdiff_t to_step) {                                             \
-        const vec none = {0};                                                                                         \
-        winograd_output_pass(STRIDE, T, M, 0, lines, from, from_line, from_step, to, to_line, to_step, NULL, 0, none, \
-                             none);                                                                                   \
-    }                                                                                                                 \
-    static void winograd_last_##STRIDE##_##T##_##M(                                                                   \
-        ptrdiff_t lines, const void *from, ptrdiff_t from_line, ptrdiff_t from_step, void *to, ptrdiff_t to_line,     \
-        ptrdiff_t to_step, const void *bias, ptrdiff_t bias_line, double lo, double hi) {                             \
-        winograd_output_pass(STRIDE, T, M, 1, lines, from, from_line, from_step, to, to_line, to_step, bias,          \
-                             bias_line, broadcast((REAL)lo), broadcast((REAL)hi));                                    \
+#define PASSES(STRIDE, TAPS, M, T, ODD, FILTERS)                                                                     \
+    static void winograd_input_##STRIDE##_##TAPS##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,       \
+                                                       ptrdiff_t from_step, void *to, ptrdiff_t to_line,             \
+                                                       ptrdiff_t to_step) {                                          \
+        winograd_input_pass(STRIDE, M, T, ODD, 0, lines, from, from_line, from_step, to, to_line, to_step);          \
+    }                                                                                                                \
+    static void winograd_first_##STRIDE##_##TAPS##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,       \
+                                                       ptrdiff_t from_step, void *to, ptrdiff_t to_line,             \
+                                                       ptrdiff_t to_step) {                                          \
+        winograd_input_pass(STRIDE, M, T, ODD, 1, lines, from, from_line, from_step, to, to_line, to_step);          \
+    }                                                                                                                \
+    static void winograd_output_##STRIDE##_##TAPS##_##M(ptrdiff_t lines, const void *from, ptrdiff_t from_line,      \
+                                                        ptrdiff_t from_step, void *to, ptrdiff_t to_line,            \
+                                                        ptrdiff_t to_step) {                                         \
+        const vec none = {0};                                                                                        \
+        winograd_output_pass(M, T, ODD, 0, lines, from, from_line, from_step, to, to_line, to_step, NULL, 0, none,   \
+                             none);                                                                                  \
+    }                                                                                                                \
+    static void winograd_last_##STRIDE##_##TAPS##_##M(                                                               \
+        ptrdiff_t lines, const void *from, ptrdiff_t from_line, ptrdiff_t from_step, void *to, ptrdiff_t to_line,    \
+        ptrdiff_t to_step, const void *bias, ptrdiff_t bias_line, double lo, double hi) {                            \
+        winograd_output_pass(M, T, ODD, 1, lines, from, from_line, from_step, to, to_line, to_step, bias, bias_line, \
+                             broadcast((REAL)lo), broadcast((REAL)hi));                                              \
     }
 WINOGRAD_AXES(PASSES)
 #undef PASSES
 
 static const convopt_winograd_axis winograd_axes[] = {
     {.t = 1, .taps = 1, .stride = 1, .inputs = 1, .outputs = 1, .frequencies = 1, .filters = 1},
-#define AXIS(STRIDE, T, M)                           \
-    {.t = T,                                         \
-     .taps = STRIDE == 1 ? T - M + 1 : 3,            \
-     .stride = STRIDE,                               \
-     .inputs = STRIDE == 1 ? T : T + M,              \
-     .outputs = M,                                   \
-     .frequencies = STRIDE == 1 ? T : T + M,         \
-     .filters = STRIDE == 1 ? T : T + 1,             \
-     .first = winograd_first_##STRIDE##_##T##_##M,   \
-     .input = winograd_input_##STRIDE##_##T##_##M,   \
-     .output = winograd_output_##STRIDE##_##T##_##M, \
-     .last = winograd_last_##STRIDE##_##T##_##M},
+#define AXIS(STRIDE, TAPS, M, T, ODD, FILTERS)          \
+    {.t = T,                                            \
+     .taps = TAPS,                                      \
+     .stride = STRIDE,                                  \
+     .inputs = T + ODD,                                 \
+     .outputs = M,                                      \
+     .frequencies = T + ODD,                            \
+     .filters = FILTERS,                                \
+     .first = winograd_first_##STRIDE##_##TAPS##_##M,   \
+     .input = winograd_input_##STRIDE##_##TAPS##_##M,   \
+     .output = winograd_output_##STRIDE##_##TAPS##_##M, \
+     .last = winograd_last_##STRIDE##_##TAPS##_##M},
     WINOGRAD_AXES(AXIS)
 #undef AXIS
         {0},
