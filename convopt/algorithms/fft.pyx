@@ -25,6 +25,9 @@ from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
 from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
+
 NAME = "fft"
 REVISION = 4
 LAYOUTS = ("NHWC",)
@@ -181,6 +184,7 @@ cdef class Implementation(TiledConvolver):
                 for v in range(self.in_vectors):
                     source = planes + ((p * self.conv.groups + group) * self.in_vectors + v) * self.plane * item + \
                         self.column_of[2 * q + d] * point
+                    self.fetch_column(source + self.plane * item)
                     self.kernels.fft_forward(&self.along_columns, source, source + point // 2, self.row_step,
                                              inputs + d * in_column + (p * self.in_vectors + v) * point, self.in_step)
         filters += (group * self.column_pairs + q) * n * filter_step
@@ -198,10 +202,19 @@ cdef class Implementation(TiledConvolver):
         for d in range(columns):
             for p in range(pairs):
                 for v in range(self.out_vectors):
+                    self.fetch_column(target + ((p * self.conv.groups + group) * self.out_vectors + v + 1) * self.plane * item +
+                                      self.column_of[2 * q + d] * point)
                     self.kernels.fft_inverse(
                         &self.along_columns, outputs + d * out_column + (p * self.out_vectors + v) * point, self.out_step,
                         target + ((p * self.conv.groups + group) * self.out_vectors + v) * self.plane * item +
                         self.column_of[2 * q + d] * point, self.row_step)
+
+    cdef void fetch_column(self, const char *column) noexcept nogil:
+        """Ask for a column of a plane, whose points lie too far apart for the processor to foresee them."""
+        cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, i, line
+        for i in range(self.vertical.n):
+            for line in range(0, self.point * item, 64):
+                prefetch(column + i * row + line)
 
     cdef void share_pointwise(self, const Call *call, int part, int parts, char *private) noexcept nogil:
         """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
