@@ -25,18 +25,17 @@ from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
 from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
+
 NAME = "fft"
-REVISION = 3
+REVISION = 4
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
 
 def why_not(shape):
-    """Strides, dilations and kernels beyond the longest transform are not served."""
-    if shape.strides != (1, 1):
-        return f"strides are {shape.strides}; fft needs (1, 1)"
-    if shape.dilations != (1, 1):
-        return f"dilations are {shape.dilations}; fft needs (1, 1)"
+    """Kernels beyond the longest transform are not served."""
     if not shape.is_empty and not holds_kernel(shape):
         return f"the kernel is {shape.r} x {shape.s}; fft serves kernels of up to {largest_kernel()} taps along each axis"
     return None
@@ -96,9 +95,9 @@ cdef class Implementation(TiledConvolver):
         """Bytes of one thread: a row, and a plane or two mirrored columns of all pairs before and after the product."""
         cdef ptrdiff_t elements = self.horizontal.n * self.point
         if self.pointwise:
-            elements += self.plane
+            elements += self.phases * self.plane
         elif self.fans_out:
-            elements += (self.conv.c + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
+            elements += (self.depth + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
         else:
             elements += 2 * self.vertical.n * (self.in_step + self.out_step) + self.batch * self.in_vectors * self.kernels.vl
         return (elements * self.conv.itemsize + 63) // 64 * 64
@@ -136,9 +135,10 @@ cdef class Implementation(TiledConvolver):
         """Rows of pairs first, first + 1, ...: from the image to the input planes, or from the output planes to the image."""
         cdef bint back = stage == ROWS_BACK
         cdef ptrdiff_t rows = self.vertical.step if back else self.vertical.n
-        cdef ptrdiff_t vectors = self.out_vectors if back else self.in_vectors
+        cdef ptrdiff_t phases = 1 if back else self.phases
+        cdef ptrdiff_t vectors = (self.out_vectors if back else self.in_vectors) // phases
         cdef ptrdiff_t channels = self.conv.group_k if back else self.conv.group_c
-        cdef ptrdiff_t item, pair, i, group, vector, offset, half
+        cdef ptrdiff_t item, pair, i, phase, group, vector, plane, half
         cdef char *planes = call.workspace
         cdef char *line
         cdef Half halves[2]
@@ -146,17 +146,20 @@ cdef class Implementation(TiledConvolver):
             planes += self.batch * self.conv.groups * self.in_vectors * self.plane * self.conv.itemsize
         for item in range(share_begin(pairs * rows, part, parts), share_begin(pairs * rows, part + 1, parts)):
             pair, i = item // rows, item % rows
-            for group in range(self.conv.groups):
-                for vector in range(vectors):
-                    offset = vector * self.kernels.vl
-                    for half in range(2):
-                        halves[half] = self.half(2 * (first + pair) + half, group * channels + offset, channels - offset)
-                    line = planes + (((pair * self.conv.groups + group) * vectors + vector) * self.plane + i * self.row_step) * \
-                        self.conv.itemsize
-                    if back:
-                        self.row_inverse(call, halves, i, 1, line, private)
-                    else:
-                        self.row_forward(call, halves, i, line, private)
+            for phase in range(phases):
+                for half in range(2):
+                    halves[half] = self.half(2 * (first + pair) + half, phase)
+                for group in range(self.conv.groups):
+                    for vector in range(vectors):
+                        for half in range(2):
+                            self.choose(&halves[half], group * channels + vector * self.kernels.vl,
+                                        channels - vector * self.kernels.vl)
+                        plane = ((pair * self.conv.groups + group) * phases + phase) * vectors + vector
+                        line = planes + (plane * self.plane + i * self.row_step) * self.conv.itemsize
+                        if back:
+                            self.row_inverse(call, halves, i, 1, line, private)
+                        else:
+                            self.row_forward(call, halves, i, line, private)
 
     cdef void share_columns(self, const Call *call, ptrdiff_t pairs, int part, int parts, char *private) noexcept nogil:
         """Pairs of mirrored columns of a group each; the weight of one is the number of its columns."""
@@ -180,12 +183,13 @@ cdef class Implementation(TiledConvolver):
         cdef char *target = planes + self.batch * self.conv.groups * self.in_vectors * self.plane * item
         cdef char *source
         cdef const char *filters = <const char *>self.packed.data
-        cdef ptrdiff_t filter_step = self.out_vectors * self.conv.group_c * point
+        cdef ptrdiff_t filter_step = self.out_vectors * self.depth * point
         for d in range(columns):
             for p in range(pairs):
                 for v in range(self.in_vectors):
                     source = planes + ((p * self.conv.groups + group) * self.in_vectors + v) * self.plane * item + \
                         self.column_of[2 * q + d] * point
+                    self.fetch_column(source + self.plane * item)
                     self.kernels.fft_forward(&self.along_columns, source, source + point // 2, self.row_step,
                                              inputs + d * in_column + (p * self.in_vectors + v) * point, self.in_step)
         filters += (group * self.column_pairs + q) * n * filter_step
@@ -193,20 +197,29 @@ cdef class Implementation(TiledConvolver):
             j = self.mirror[i]
             if columns == 2 or i <= j:
                 self.kernels.fft_product(
-                    pairs, self.conv.group_c, self.out_vectors, inputs + i * self.in_step * item, self.in_vectors * self.point,
+                    pairs, self.depth, self.out_vectors, inputs + i * self.in_step * item, self.in_vectors * self.point,
                     filters + i * filter_step, outputs + i * self.out_step * item, self.out_vectors * self.point, False, scratch)
             if columns == 2 or i < j:
                 self.kernels.fft_product(
-                    pairs, self.conv.group_c, self.out_vectors, inputs + (columns - 1) * in_column + j * self.in_step * item,
+                    pairs, self.depth, self.out_vectors, inputs + (columns - 1) * in_column + j * self.in_step * item,
                     self.in_vectors * self.point, filters + i * filter_step,
                     outputs + (columns - 1) * out_column + j * self.out_step * item, self.out_vectors * self.point, True, scratch)
         for d in range(columns):
             for p in range(pairs):
                 for v in range(self.out_vectors):
+                    self.fetch_column(target + ((p * self.conv.groups + group) * self.out_vectors + v + 1) * self.plane * item +
+                                      self.column_of[2 * q + d] * point)
                     self.kernels.fft_inverse(
                         &self.along_columns, outputs + d * out_column + (p * self.out_vectors + v) * point, self.out_step,
                         target + ((p * self.conv.groups + group) * self.out_vectors + v) * self.plane * item +
                         self.column_of[2 * q + d] * point, self.row_step)
+
+    cdef void fetch_column(self, const char *column) noexcept nogil:
+        """Ask for a column of a plane, whose points lie too far apart for the processor to foresee them."""
+        cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, i, line
+        for i in range(self.vertical.n):
+            for line in range(0, self.point * item, 64):
+                prefetch(column + i * row + line)
 
     cdef void share_pointwise(self, const Call *call, int part, int parts, char *private) noexcept nogil:
         """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
@@ -217,22 +230,25 @@ cdef class Implementation(TiledConvolver):
     cdef void plane_pointwise(self, const Call *call, ptrdiff_t channel_unit, ptrdiff_t tile_unit, char *private) noexcept nogil:
         """One complex plane from image to image."""
         cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, multiplier = self.conv.group_k, vl = self.kernels.vl, i
-        cdef ptrdiff_t channels = channel_unit // multiplier
+        cdef ptrdiff_t channels = channel_unit // multiplier, phase
         cdef char *plane = private + self.horizontal.n * self.point * item
         cdef Half halves[2 * LANES_MAX]
         cdef int count = 2
         if self.lanes_are_tiles:
             count = <int>(2 * vl)
+        for phase in range(self.phases):
             for i in range(count):
-                halves[i] = self.half(count * tile_unit + i, channels, 1)
-        else:
-            for i in range(2):
-                if self.pairs_channels:
-                    halves[i] = self.half(0, (2 * channels + i) * vl, self.conv.c - (2 * channels + i) * vl)
+                if self.lanes_are_tiles:
+                    halves[i] = self.half(count * tile_unit + i, phase)
+                    self.choose(&halves[i], channels, 1)
+                elif self.pairs_channels:
+                    halves[i] = self.half(0, phase)
+                    self.choose(&halves[i], (2 * channels + i) * vl, self.conv.c - (2 * channels + i) * vl)
                 else:
-                    halves[i] = self.half(2 * tile_unit + i, channels * vl, self.conv.c - channels * vl)
-        for i in range(self.vertical.n):
-            self.row_forward(call, halves, i, plane + i * row, private)
+                    halves[i] = self.half(2 * tile_unit + i, phase)
+                    self.choose(&halves[i], channels * vl, self.conv.c - channels * vl)
+            for i in range(self.vertical.n):
+                self.row_forward(call, halves, i, plane + phase * self.plane * item + i * row, private)
         self.columns_pointwise(channel_unit, plane)
         for i in range(count):
             halves[i].offset = halves[i].offset * multiplier + channel_unit % multiplier
@@ -240,22 +256,28 @@ cdef class Implementation(TiledConvolver):
             self.row_inverse(call, halves, i, multiplier, plane + i * row, private)
 
     cdef void columns_pointwise(self, ptrdiff_t channel_unit, char *plane) noexcept nogil:
-        """Transform each column and its mirror image, multiply by the filter's, transform back; all in place."""
-        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q
-        cdef ptrdiff_t filter_column = n * self.filter_point * item
+        """Transform each column and its mirror image, multiply by the filter's, transform back, in the plane of the first phase."""
+        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, phase
+        cdef ptrdiff_t filter_column = n * self.phases * self.filter_point * item
         cdef const char *filters = <const char *>self.packed.data + channel_unit * self.column_pairs * filter_column
         cdef char *first
         cdef char *second
         for q in range(self.column_pairs):
             first = plane + self.column_of[2 * q] * point
             second = plane + self.column_of[2 * q + 1] * point
-            self.kernels.fft_forward(&self.along_columns, first, first + point // 2, self.row_step, first, self.row_step)
-            if first != second:
-                self.kernels.fft_forward(&self.along_columns, second, second + point // 2, self.row_step, second, self.row_step)
-            self.multiply(n, first, second, self.row_step, self.mirror, filters + q * filter_column)
+            for phase in range(self.phases):
+                self.column_forward(first + phase * self.plane * item)
+                if first != second:
+                    self.column_forward(second + phase * self.plane * item)
+            self.multiply(n, self.phases, first, second, self.row_step, self.plane, self.mirror, filters + q * filter_column)
             self.kernels.fft_inverse(&self.along_columns, first, self.row_step, first, self.row_step)
             if first != second:
                 self.kernels.fft_inverse(&self.along_columns, second, self.row_step, second, self.row_step)
+
+    cdef void column_forward(self, char *column) noexcept nogil:
+        """Transform a column of a plane in place."""
+        self.kernels.fft_forward(&self.along_columns, column, column + self.kernels.vl * self.conv.itemsize, self.row_step,
+                                 column, self.row_step)
 
     # ---- Fan: few channels, many filters ----
 
@@ -265,24 +287,25 @@ cdef class Implementation(TiledConvolver):
 
     cdef void share_fan(self, const Call *call, int part, int parts, char *private) noexcept nogil:
         """Pairs of tiles, transformed forth a vector of pairs at a time, and on from there pair by pair."""
-        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, c, i, q
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, phase, c, i, q
         cdef ptrdiff_t begin = share_begin(self.pairs, part, parts), end = share_begin(self.pairs, part + 1, parts)
         cdef char *planes = private + self.horizontal.n * self.point * item
         cdef char *plane
-        cdef char *column
         cdef Half halves[2 * LANES_MAX]
         first = begin
         while first < end:
-            for c in range(self.conv.c):
-                plane = planes + c * self.plane * item
+            for phase in range(self.phases):
                 for i in range(vl):
-                    halves[i] = self.half(2 * (first + i), c, 1)
-                    halves[vl + i] = self.half(2 * (first + i) + 1, c, 1)
-                for i in range(self.vertical.n):
-                    self.row_forward(call, halves, i, plane + i * row, private)
-                for q in range(self.horizontal.n):
-                    column = plane + q * self.point * item
-                    self.kernels.fft_forward(&self.along_columns, column, column + vl * item, self.row_step, column, self.row_step)
+                    halves[i] = self.half(2 * (first + i), phase)
+                    halves[vl + i] = self.half(2 * (first + i) + 1, phase)
+                for c in range(self.conv.c):
+                    for i in range(2 * vl):
+                        self.choose(&halves[i], c, 1)
+                    plane = planes + (phase * self.conv.c + c) * self.plane * item
+                    for i in range(self.vertical.n):
+                        self.row_forward(call, halves, i, plane + i * row, private)
+                    for q in range(self.horizontal.n):
+                        self.column_forward(plane + q * self.point * item)
             for i in range(min(vl, end - first)):
                 self.fan_columns(planes, i, private)
                 self.fan_rows(call, first + i, private)
@@ -292,7 +315,7 @@ cdef class Implementation(TiledConvolver):
     cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, char *private) noexcept nogil:
         """Products of the spectra in one lane with all filters', transformed back along columns."""
         cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, v
-        cdef ptrdiff_t depth = self.conv.c, filter_step = self.conv.c * self.point
+        cdef ptrdiff_t depth = self.depth, filter_step = self.depth * self.point
         cdef char *outputs = private + self.horizontal.n * point + depth * self.plane * item
         cdef char *column = outputs + self.out_vectors * self.plane * item
         cdef const char *filters = <const char *>self.packed.data
@@ -313,18 +336,21 @@ cdef class Implementation(TiledConvolver):
     cdef void fan_rows(self, const Call *call, ptrdiff_t pair, char *private) noexcept nogil:
         """Rows of one pair of tiles back, to the image: large images past the caches, in runs of all channels."""
         cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, run = self.run_size() * item, i, v, half, channels
-        cdef char *outputs = private + (self.horizontal.n * self.point + self.conv.c * self.plane) * item
+        cdef char *outputs = private + (self.horizontal.n * self.point + self.depth * self.plane) * item
+        cdef ptrdiff_t pixel = self.horizontal.phases_out * self.conv.k
         cdef char *runs = outputs + (self.out_vectors * self.plane + 2 * self.vertical.n * self.point) * item
-        cdef bint streams = self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES
+        cdef bint streams = pixel == self.conv.k and self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES
         cdef bint wanted[2]
         cdef FftWindow windows[2]
-        cdef Half tile
+        cdef Half tile[2]
         cdef Epilogue epilogue
         cdef char *to
+        for half in range(2):
+            tile[half] = self.half(2 * pair + half, 0)
+            self.choose(&tile[half], 0, 1)
         for i in range(self.vertical.step):
             for half in range(2):
-                tile = self.half(2 * pair + half, 0, 1)
-                wanted[half] = self.target(call, &tile, i, &windows[half])
+                wanted[half] = self.target(call, &tile[half], i, &windows[half])
             for v in range(self.out_vectors):
                 epilogue = call.epilogue[0]
                 if epilogue.bias != NULL:
@@ -336,7 +362,7 @@ cdef class Implementation(TiledConvolver):
                     if wanted[half]:
                         to = runs + half * run if streams else <char *>windows[half].pixels
                         self.kernels.fft_store(windows[half].last, private + half * vl * item, <int>channels, to + v * vl * item,
-                                               self.conv.k, 1, &epilogue)
+                                               pixel, 1, &epilogue)
             for half in range(2):
                 if streams and wanted[half]:
                     self.kernels.stream_copy(windows[half].last * self.conv.k, runs + half * run, <char *>windows[half].pixels)

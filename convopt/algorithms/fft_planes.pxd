@@ -3,15 +3,19 @@ from convopt.algorithms.memory cimport Buffer
 from convopt.kernels.registry cimport FftLength, FftMultiply, FftWindow, Kernels
 
 
-# One axis of the cut, as fft_tiles.Axis describes it.
+# One axis of the cut, as fft_tiles.Axis describes it, and its phases, as fft_phases.Phases does.
 cdef struct Axis:
-    ptrdiff_t n, count, step, first, shift
+    ptrdiff_t n, count, step, first, shift, held
+    ptrdiff_t phases_out, phases_in, pitch, taps, start
 
 
-# What one half (real or imaginary) of a plane holds: `channels` channels from `offset` on of the tile whose first output
-# is (y, x) of an image; no channels where there is no such tile.
+# What one half (real or imaginary) of a plane holds: `channels` channels from `offset` on of one tile of an image.
 cdef struct Half:
-    ptrdiff_t image, y, x, offset
+    ptrdiff_t image
+    ptrdiff_t top                       # row of the image, which may be outside, under the tile's first row of points
+    ptrdiff_t first, last, column       # points first <= j < last of a row are pixels, from this column on
+    ptrdiff_t row, left, width          # the first output, and how many a row has: none where there is no such tile
+    ptrdiff_t offset
     int channels
 
 
@@ -34,7 +38,9 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t filter_point                        # pointwise: elements of a filter's spectrum per frequency
     cdef ptrdiff_t tile_units                          # pointwise: planes that all tiles of a channel make
     cdef ptrdiff_t tiles, pairs, batch
-    cdef ptrdiff_t in_vectors, out_vectors             # vectors of channels of one group
+    cdef ptrdiff_t phases                              # input phases
+    cdef ptrdiff_t in_vectors, out_vectors             # vectors of channels of one group, inputs in all phases
+    cdef ptrdiff_t depth                               # input channels that a product sums, those of all phases
     cdef ptrdiff_t point, row_step, plane, in_step, out_step   # elements: a point, a row of a plane, a plane, a row of columns
     cdef Buffer pack_scratch
 
@@ -46,10 +52,11 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t pack_units(self) noexcept nogil
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, double scale, double *rows) noexcept nogil
+                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil
     cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil
-    cdef Half half(self, ptrdiff_t tile, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil
+    cdef Half half(self, ptrdiff_t tile, ptrdiff_t phase) noexcept nogil
+    cdef void choose(self, Half *half, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil
     cdef bint window(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil
     cdef bint target(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil
     cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil

@@ -26,8 +26,8 @@ cdef class TiledConvolver(Convolver):
         cut = tiling(shape, params["nh"], params["nw"])
         if cut is None:
             raise ValueError(f"tiles of {params['nh']} x {params['nw']} points cannot hold a kernel of {shape.r} x {shape.s}")
-        self.vertical = _axis(cut.vertical)
-        self.horizontal = _axis(cut.horizontal)
+        self.vertical = _axis(cut.vertical, cut.phases[0])
+        self.horizontal = _axis(cut.horizontal, cut.phases[1])
         self.tables = []
         self.pack_kernels = kernels(8)
         self.along_rows = self.length(params["nw"], shape.dtype)
@@ -53,6 +53,7 @@ cdef class TiledConvolver(Convolver):
         else:
             self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply, 2 * self.kernels.vl, self.pairs
         self.in_vectors, self.out_vectors = cut.vectors(self.kernels.vl)
+        self.phases, self.depth = cut.inputs, cut.depth(self.kernels.vl)
         self.batch = cut.batch(self.kernels.vl)
         self.point = 2 * self.kernels.vl
         # Odd multiples of a point: a power of two would put a whole column into a few sets of the cache.
@@ -93,9 +94,9 @@ cdef class TiledConvolver(Convolver):
     cdef size_t packed_size(self) noexcept nogil:
         cdef ptrdiff_t elements
         if self.pointwise:
-            elements = self.channel_units() * self.filter_point
+            elements = self.channel_units() * self.phases * self.filter_point
         else:
-            elements = self.conv.groups * self.out_vectors * self.conv.group_c * self.point
+            elements = self.conv.groups * self.out_vectors * self.depth * self.point
         return elements * self.filter_points() * self.conv.itemsize
 
     # ---- Filters ----
@@ -103,10 +104,10 @@ cdef class TiledConvolver(Convolver):
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """Spectra in the order the products read them, lanes being output channels:
 
-        dense      [group][column pair][row][vector of outputs][input channel]
-        fan        [column pair][vector of outputs][row][input channel]
-        pointwise  [vector of channels][multiplier][column pair][row], with paired vectors [2] at the end;
-                   where lanes are tiles [channel][multiplier][column pair][row] pairs of numbers
+        dense      [group][column pair][row][vector of outputs][phase][input channel]
+        fan        [column pair][vector of outputs][row][phase][input channel]
+        pointwise  [vector of channels][multiplier][column pair][row][phase], with paired vectors [2] at the end;
+                   where lanes are tiles [channel][multiplier][column pair][row][phase] pairs of numbers
         """
         cdef ptrdiff_t scratch_size = self.pack_scratch_size(), units = self.pack_units()
         cdef int part, parts = <int>max(min(threads, units), 1)
@@ -129,63 +130,70 @@ cdef class TiledConvolver(Convolver):
         """Pieces of work of packing: filters of up to a vector of output channels each."""
         cdef ptrdiff_t lanes = 1 if self.lanes_are_tiles else self.kernels.vl
         if self.pointwise:
-            return (self.conv.c + lanes - 1) // lanes * self.conv.group_k
-        return self.conv.groups * self.out_vectors * self.conv.group_c
+            return (self.conv.c + lanes - 1) // lanes * self.conv.group_k * self.phases
+        return self.conv.groups * self.out_vectors * self.conv.group_c * self.phases
 
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil:
         cdef ptrdiff_t units = self.pack_units(), multiplier = self.conv.group_k, vl = self.kernels.vl
-        cdef ptrdiff_t unit, group, vector, c, k, first, step, source, lane, count, channels, j
+        cdef ptrdiff_t item, unit, phase, group, vector, c, k, first, step, source, lane, count, channels, j
         cdef ptrdiff_t lanes = self.pack_kernels.vl, jump = 0
         cdef double scale = 0.5 if self.pairs_channels else 1.0
         if self.lanes_are_tiles:
             lanes = vl = 1
-        for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
+        for item in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
             if self.pointwise:
+                unit, phase = item // self.phases, item % self.phases
                 vector, k = unit // multiplier, unit % multiplier
-                step, lane = self.filter_point, multiplier
-                first = vector % 2 * self.point if self.pairs_channels else 0
+                step, lane = self.phases * self.filter_point, multiplier
+                first = phase * self.filter_point + (vector % 2 * self.point if self.pairs_channels else 0)
                 first += ((vector // 2 if self.pairs_channels else vector) * multiplier + k) * self.filter_points() * step
                 source, channels = vector * vl * multiplier + k, self.conv.c - vector * vl
             else:
                 # Input channels change fastest: they lie side by side in each of the frequencies.
-                vector, c = unit // self.conv.group_c, unit % self.conv.group_c
+                unit, c = item // self.conv.group_c, item % self.conv.group_c
+                vector, phase = unit // self.phases, unit % self.phases
                 group, vector = vector // self.out_vectors, vector % self.out_vectors
-                step, lane = self.out_vectors * self.conv.group_c * self.point, 1
+                step, lane = self.out_vectors * self.depth * self.point, 1
+                first = group * self.filter_points() * step + vector * self.depth * self.point
                 if self.fans_out:
-                    step = self.conv.c * self.point
+                    step = self.depth * self.point
                     jump = (self.out_vectors - 1) * self.vertical.n * step
-                first = group * self.filter_points() * step + (vector * self.conv.group_c + c) * self.point
-                if self.fans_out:
-                    first = vector * self.vertical.n * step + c * self.point
+                    first = vector * self.vertical.n * step
+                first += (phase * self.depth // self.phases + c) * self.point
                 source, channels = c * self.conv.k + group * multiplier + vector * vl, multiplier - vector * vl
             count = min(channels, vl)
             j = 0
             while j < count:
-                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, jump, scale, scratch)
+                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, jump, phase,
+                                scale, scratch)
                 j += lanes
 
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, double scale, double *rows) noexcept nogil:
-        """The spectra of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first, first + 1, ...
-        of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the product is to be a
-        correlation."""
+                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil:
+        """The spectra of a phase of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first,
+        first + 1, ... of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the
+        product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
-        cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, r, s, j, q, i
+        cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, first_tap, r, s, j, q, i
+        cdef ptrdiff_t phase_r = phase // self.horizontal.phases_in, phase_s = phase % self.horizontal.phases_in
+        cdef ptrdiff_t taps_r = _reaching(self.conv.r - phase_r, self.vertical.taps)
+        cdef ptrdiff_t taps_s = _reaching(self.conv.s - phase_s, self.horizontal.taps)
         cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
         cdef double *column = rows + self.conv.r * row_step
         cdef double *to
         cdef double *line
         scale /= self.vertical.n * self.horizontal.n
         memset(rows, 0, self.conv.r * row_step * sizeof(double))
-        for r in range(self.conv.r):
+        for r in range(taps_r):
             line = rows + r * row_step
-            for s in range(self.conv.s):
+            first_tap = (phase_r + r * self.vertical.taps) * self.conv.s + phase_s
+            for s in range(taps_s):
                 to = line + _wrapped(s - self.horizontal.shift, self.horizontal.n) * point
-                self.add_taps(to, filters, (r * self.conv.s + s) * taps + source, lane, count)
+                self.add_taps(to, filters, (first_tap + s * self.horizontal.taps) * taps + source, lane, count)
             self.pack_kernels.fft_forward(&self.pack_rows, line, line + vl, point, line, point)
         for q in range(self.column_pairs):
             memset(column, 0, self.vertical.n * point * sizeof(double))
-            for r in range(self.conv.r):
+            for r in range(taps_r):
                 to = column + _wrapped(r - self.vertical.shift, self.vertical.n) * point
                 line = rows + r * row_step + self.column_of[2 * q] * point
                 for j in range(0, point, 2):
@@ -230,43 +238,62 @@ cdef class TiledConvolver(Convolver):
 
     # ---- Rows: between the image and planes of half-transformed tiles ----
 
-    cdef Half half(self, ptrdiff_t tile, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil:
-        cdef ptrdiff_t down = tile // self.horizontal.count
+    cdef Half half(self, ptrdiff_t tile, ptrdiff_t phase) noexcept nogil:
+        """Where a tile lies in its image: its points of one input phase, and its outputs. Its channels are chosen later."""
+        cdef ptrdiff_t column = tile % self.horizontal.count, rest = tile // self.horizontal.count
+        cdef ptrdiff_t row = rest % self.vertical.count, phase_y, phase_x, y, x
         cdef Half half
-        half.image = down // self.vertical.count
-        half.y = down % self.vertical.count * self.vertical.step
-        half.x = tile % self.horizontal.count * self.horizontal.step
-        half.offset = offset
-        half.channels = <int>max(min(<ptrdiff_t>self.kernels.vl, channels), 0) if tile < self.tiles else 0
+        rest //= self.vertical.count
+        phase_x, rest = rest % self.horizontal.phases_out, rest // self.horizontal.phases_out
+        phase_y, half.image = rest % self.vertical.phases_out, rest // self.vertical.phases_out
+        half.offset, half.channels = 0, 0
+        half.first = half.last = half.column = half.top = half.row = half.left = half.width = 0
+        if tile >= self.tiles:
+            return half
+        y, x = row * self.vertical.step, column * self.horizontal.step
+        half.top = (y + self.vertical.first) * self.vertical.pitch + phase_y * self.conv.stride_h + \
+            phase // self.horizontal.phases_in * self.conv.dilation_h - self.vertical.start
+        half.column = (x + self.horizontal.first) * self.horizontal.pitch + phase_x * self.conv.stride_w + \
+            phase % self.horizontal.phases_in * self.conv.dilation_w - self.horizontal.start
+        half.first = _reaching(-half.column, self.horizontal.pitch)
+        half.last = min(_reaching(self.conv.w - half.column, self.horizontal.pitch), self.horizontal.held)
+        half.column += half.first * self.horizontal.pitch
+        half.row = y * self.vertical.phases_out + phase_y
+        half.left = x * self.horizontal.phases_out + phase_x
+        half.width = min(_reaching(self.conv.ow - half.left, self.horizontal.phases_out), self.horizontal.step)
         return half
+
+    cdef void choose(self, Half *half, ptrdiff_t offset, ptrdiff_t channels) noexcept nogil:
+        """`channels` channels from `offset` on, or a vector where there are more."""
+        half.offset, half.channels = offset, <int>max(min(<ptrdiff_t>self.kernels.vl, channels), 0)
 
     cdef bint window(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil:
         """What row i of a tile sees of the image; False where that is nothing but padding."""
-        cdef ptrdiff_t y = half.y + self.vertical.first + i, x = half.x + self.horizontal.first
-        window.first = max(-x, 0)
-        window.last = min(self.conv.w - x, self.horizontal.n)
-        if half.channels == 0 or not 0 <= y < self.conv.h or window.first >= window.last:
+        cdef ptrdiff_t y = half.top + i * self.vertical.pitch
+        window.first, window.last = half.first, half.last
+        if half.channels == 0 or not 0 <= y < self.conv.h or i >= self.vertical.held or half.first >= half.last:
             window.first = window.last = 0
             return False
         y += half.image * self.conv.h
-        window.pixels = call.x + ((y * self.conv.w + x + window.first) * self.conv.c + half.offset) * self.conv.itemsize
+        window.pixels = call.x + ((y * self.conv.w + half.column) * self.conv.c + half.offset) * self.conv.itemsize
         return True
 
     cdef bint target(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil:
         """The outputs of row i of a tile; False where there are none."""
-        cdef ptrdiff_t y = half.y + i
+        cdef ptrdiff_t y = half.row + i * self.vertical.phases_out
         window.first = window.last = 0
-        if half.channels == 0 or y >= self.conv.oh:
+        if half.channels == 0 or y >= self.conv.oh or half.width == 0:
             return False
-        window.last = min(self.horizontal.step, self.conv.ow - half.x)
+        window.last = half.width
         y += half.image * self.conv.oh
-        window.pixels = call.out + ((y * self.conv.ow + half.x) * self.conv.k + half.offset) * self.conv.itemsize
+        window.pixels = call.out + ((y * self.conv.ow + half.left) * self.conv.k + half.offset) * self.conv.itemsize
         return True
 
     cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil:
         """Row i of a plane, transformed, to `to`. halves: real and imaginary; where tiles are loaded to lanes, vl of each."""
         cdef FftWindow windows[2 * LANES_MAX]
         cdef ptrdiff_t n = self.horizontal.n, vl = self.kernels.vl, item = self.conv.itemsize, j
+        cdef ptrdiff_t pixel = self.horizontal.pitch * self.conv.c
         cdef bint some = False
         for j in range(2 * vl if self.loads_tiles else 2):
             some = self.window(call, halves + j, i, &windows[j]) or some
@@ -274,22 +301,22 @@ cdef class TiledConvolver(Convolver):
             memset(to, 0, n * self.point * item)
             return
         if self.loads_tiles:
-            self.kernels.fft_load_tiles(windows, n, self.conv.c, scratch)
-            self.kernels.fft_load_tiles(windows + vl, n, self.conv.c, scratch + vl * item)
+            self.kernels.fft_load_tiles(windows, n, pixel, scratch)
+            self.kernels.fft_load_tiles(windows + vl, n, pixel, scratch + vl * item)
         elif windows[0].last - windows[0].first == n and windows[1].last - windows[1].first == n and \
                 halves[0].channels == vl and halves[1].channels == vl:
-            self.kernels.fft_forward(&self.along_rows, windows[0].pixels, windows[1].pixels, self.conv.c, to, self.point)
+            self.kernels.fft_forward(&self.along_rows, windows[0].pixels, windows[1].pixels, pixel, to, self.point)
             return
         else:
-            self.kernels.fft_load(&windows[0], n, self.conv.c, halves[0].channels, scratch)
-            self.kernels.fft_load(&windows[1], n, self.conv.c, halves[1].channels, scratch + vl * item)
+            self.kernels.fft_load(&windows[0], n, pixel, halves[0].channels, scratch)
+            self.kernels.fft_load(&windows[1], n, pixel, halves[1].channels, scratch + vl * item)
         self.kernels.fft_forward(&self.along_rows, scratch, scratch + vl * item, self.point, to, self.point)
 
     cdef void row_inverse(self, const Call *call, const Half *halves, ptrdiff_t i, ptrdiff_t lane, char *line,
                           char *scratch) noexcept nogil:
         """Transform row i back and store its pixels; lanes that are channels lie `lane` elements apart in the output."""
         cdef FftWindow windows[LANES_MAX]
-        cdef ptrdiff_t vl = self.kernels.vl, _part, j
+        cdef ptrdiff_t vl = self.kernels.vl, pixel = self.horizontal.phases_out * self.conv.k, _part, j
         cdef Epilogue epilogue
         cdef char *source = scratch
         self.kernels.fft_inverse(&self.along_rows, line, self.point, scratch, self.point)
@@ -300,20 +327,27 @@ cdef class TiledConvolver(Convolver):
             if self.lanes_are_tiles:
                 for j in range(vl):
                     self.target(call, halves + j, i, &windows[j])
-                self.kernels.fft_store_tiles(windows, source, self.conv.k, &epilogue)
+                self.kernels.fft_store_tiles(windows, source, pixel, &epilogue)
                 halves += vl
             else:
                 if self.target(call, halves, i, &windows[0]):
-                    self.kernels.fft_store(windows[0].last, source, halves[0].channels, <char *>windows[0].pixels, self.conv.k, lane,
+                    self.kernels.fft_store(windows[0].last, source, halves[0].channels, <char *>windows[0].pixels, pixel, lane,
                                            &epilogue)
                 halves += 1
             source += vl * self.conv.itemsize
 
 
-cdef Axis _axis(cut):
+cdef Axis _axis(cut, phases):
     cdef Axis axis
-    axis.n, axis.count, axis.step, axis.first, axis.shift = cut.n, cut.count, cut.step, cut.first, cut.shift
+    axis.n, axis.count, axis.step, axis.first, axis.shift, axis.held = cut.n, cut.count, cut.step, cut.first, cut.shift, cut.held
+    axis.phases_out, axis.phases_in = phases.outputs, phases.inputs
+    axis.pitch, axis.taps, axis.start = phases.pitch, phases.taps, phases.start
     return axis
+
+
+cdef inline ptrdiff_t _reaching(ptrdiff_t distance, ptrdiff_t step) noexcept nogil:
+    """The fewest steps that reach so far."""
+    return 0 if distance <= 0 else distance if step == 1 else (distance + step - 1) // step
 
 
 cdef inline ptrdiff_t _wrapped(ptrdiff_t index, ptrdiff_t n) noexcept nogil:

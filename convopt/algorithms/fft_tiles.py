@@ -3,6 +3,7 @@
 A tile of n points gives the circular correlation of its n pixels with the kernel; of those n results, the
 n - kernel + 1 that do not wrap around are kept (overlap-save). An image that one tile can hold needs fewer points: its
 padding before and after is zeros, so both may share the same points, and the wrapped products meet zeros.
+Where there are strides or dilations, all this is said of their phases (see ``fft_phases``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from convopt.algorithms.fft_phases import Phases
 from convopt.kernels.fourier import LENGTHS
 from convopt.shape import ConvShape
 
@@ -42,7 +44,8 @@ CANDIDATES = 5
 class Axis:
     """How one axis is cut: `count` tiles of `n` points, each giving `step` outputs.
 
-    Point j of tile t is the pixel t * step + first + j; tap s of the kernel acts `s - shift` points further on.
+    Point j of tile t is the pixel t * step + first + j, for j < held, and 0 beyond; tap s of the kernel acts `s - shift`
+    points further on.
     """
 
     n: int
@@ -50,15 +53,17 @@ class Axis:
     step: int
     first: int
     shift: int
+    held: int
 
     @classmethod
-    def cut(cls, n: int, size: int, out: int, kernel: int, pad: int) -> Axis | None:
-        """The cut of an axis of `size` pixels, padded by `pad` before, into tiles of n points; None where none is possible."""
-        used = min(size, max(out + kernel - 1 - pad, 0))
+    def cut(cls, n: int, phases: Phases) -> Axis | None:
+        """The cut of an axis, or of each of its phases, into tiles of n points; None where none is possible."""
+        out, kernel, pad = phases.out, phases.kernel, phases.pad
+        used = min(phases.size, max(out + kernel - 1 - pad, 0))
         if n >= max(out, used + pad, out + kernel - 1 - pad):
-            return cls(n, 1, out, 0, pad)
+            return cls(n, 1, out, 0, pad, used)
         step = n - kernel + 1
-        return cls(n, -(-out // step), step, -pad, 0) if step > 0 else None
+        return cls(n, -(-out // step), step, -pad, 0, n) if step > 0 else None
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,17 @@ class Tiling:
     shape: ConvShape
     vertical: Axis
     horizontal: Axis
+    phases: tuple[Phases, Phases]
 
     @property
     def tiles(self) -> int:
-        """Tiles of all images; two of them, as real and imaginary part, make a pair."""
-        return self.shape.n * self.vertical.count * self.horizontal.count
+        """Tiles of all images and output phases; two of them, as real and imaginary part, make a pair."""
+        return self.shape.n * self.phases[0].outputs * self.phases[1].outputs * self.vertical.count * self.horizontal.count
+
+    @property
+    def inputs(self) -> int:
+        """Input phases, whose products are summed as those of channels are."""
+        return self.phases[0].inputs * self.phases[1].inputs
 
     @property
     def points(self) -> int:
@@ -97,7 +108,7 @@ class Tiling:
 
     def fans_out(self, vl: int) -> bool:
         """Whether spectra are multiplied pair of tiles by pair of tiles, all output channels of one staying in cache."""
-        planes = self.shape.c + self.vectors(vl)[1]
+        planes = self.inputs * self.shape.c + self.vectors(vl)[1]
         size = planes * 2 * vl * self.shape.itemsize * self.points
         return not self.is_pointwise and self.shape.groups == 1 and self.shape.c <= FAN_CHANNELS and size <= FAN_BYTES
 
@@ -107,8 +118,14 @@ class Tiling:
         return self.is_pointwise and not self.pairs_channels and vectors_of_tiles < -(-self.shape.c // vl) * ((self.tiles + 1) // 2)
 
     def vectors(self, vl: int) -> tuple[int, int]:
-        """Vectors of input and of output channels of one group."""
-        return -(-self.shape.group_c // vl), -(-self.shape.group_k // vl)
+        """Vectors of input channels, of all phases, and of output channels of one group."""
+        return self.inputs * -(-self.shape.group_c // vl), -(-self.shape.group_k // vl)
+
+    def depth(self, vl: int) -> int:
+        """Input channels of all phases that one product sums; where lanes are channels, each phase begins with a vector of its own."""
+        if self.inputs == 1 or self.is_pointwise or self.fans_out(vl):
+            return self.inputs * self.shape.group_c
+        return self.vectors(vl)[0] * vl
 
     def batch(self, vl: int) -> int:
         """Pairs of tiles that go through the phases of the dense algorithm together."""
@@ -132,9 +149,9 @@ class Tiling:
     def workspace_bytes(self, vl: int) -> int:
         """About what one thread needs: the planes that exist at a time."""
         if self.is_pointwise:
-            planes = 1
+            planes = self.inputs
         elif self.fans_out(vl):
-            planes = self.shape.c + self.vectors(vl)[1]
+            planes = self.depth(vl) + self.vectors(vl)[1]
         else:
             return self.batch(vl) * self.plane_bytes(vl)
         return planes * 2 * vl * self.shape.itemsize * self.points
@@ -142,16 +159,16 @@ class Tiling:
     @property
     def filter_bytes(self) -> int:
         """Spectra of the filters, without idle lanes."""
-        return 2 * self.shape.itemsize * self.filter_points * self.shape.k * self.shape.group_c
+        return 2 * self.shape.itemsize * self.filter_points * self.shape.k * self.shape.group_c * self.inputs
 
     def product_flops(self, vl: int) -> float:
         """Operations of the products of spectra: three real multiply-adds for a complex one."""
         pairs = (self.tiles + 1) // 2
         if self.is_pointwise:
-            return 8.0 * self.points * self.units(vl) * vl
+            return 8.0 * self.inputs * self.points * self.units(vl) * vl
         if self.fans_out(vl):
-            return 8.0 * pairs * self.points * self.shape.c * self.vectors(vl)[1] * vl
-        return 6.0 * pairs * self.points * self.shape.c * self.vectors(vl)[1] * vl
+            return 8.0 * pairs * self.points * self.depth(vl) * self.vectors(vl)[1] * vl
+        return 6.0 * pairs * self.points * self.shape.groups * self.depth(vl) * self.vectors(vl)[1] * vl
 
     def transform_flops(self, vl: int) -> float:
         """Operations of all transforms, idle lanes included: 5 log2(n) for each of n complex points, and LOAD_AND_STORE."""
@@ -164,9 +181,9 @@ class Tiling:
         """Complex planes that are transformed forth, and back."""
         pairs = (self.tiles + 1) // 2
         if self.is_pointwise:
-            return self.units(vl), self.units(vl)
+            return self.inputs * self.units(vl), self.units(vl)
         if self.fans_out(vl):
-            return self.shape.c * -(-pairs // vl), pairs * self.vectors(vl)[1]
+            return self.depth(vl) * -(-pairs // vl), pairs * self.vectors(vl)[1]
         return pairs * self.shape.groups * self.vectors(vl)[0], pairs * self.shape.groups * self.vectors(vl)[1]
 
     def gemm_flops(self, vl: int) -> float:
@@ -206,9 +223,9 @@ class Tiling:
 
 def tiling(shape: ConvShape, nh: int, nw: int) -> Tiling | None:
     """The cut into tiles of nh x nw points, None where the kernel does not fit them."""
-    vertical = Axis.cut(nh, shape.h, shape.oh, shape.r, shape.pads[0][0])
-    horizontal = Axis.cut(nw, shape.w, shape.ow, shape.s, shape.pads[1][0])
-    return Tiling(shape, vertical, horizontal) if vertical and horizontal else None
+    phases = Phases.of(shape, 0), Phases.of(shape, 1)
+    vertical, horizontal = Axis.cut(nh, phases[0]), Axis.cut(nw, phases[1])
+    return Tiling(shape, vertical, horizontal, phases) if vertical and horizontal else None
 
 
 def largest_kernel() -> int:
@@ -224,10 +241,7 @@ def holds_kernel(shape: ConvShape) -> bool:
 @lru_cache(maxsize=256)
 def tilings(shape: ConvShape, vl: int) -> tuple[Tiling, ...]:
     """The cuts worth measuring, the one that should be fastest first; the last one, for those short of memory, needs the least."""
-    sizes = [
-        _lengths(shape.h, shape.oh, shape.r, shape.pads[0][0]),
-        _lengths(shape.w, shape.ow, shape.s, shape.pads[1][0]),
-    ]
+    sizes = [_lengths(Phases.of(shape, axis)) for axis in (0, 1)]
     cuts = [tiling(shape, nh, nw) for nh in sizes[0] for nw in sizes[1] if nh * nw >= POINTS_MIN]
     ranked = sorted((cut for cut in cuts if cut), key=lambda cut: estimate(cut, vl))
     chosen: list[Tiling] = []
@@ -244,13 +258,13 @@ def tilings(shape: ConvShape, vl: int) -> tuple[Tiling, ...]:
     return tuple(chosen)
 
 
-def _lengths(size: int, out: int, kernel: int, pad: int) -> list[int]:
+def _lengths(phases: Phases) -> list[int]:
     """Transform lengths for an axis: those that fit, unless a shorter one needs no more points, up to one that needs one tile only."""
     lengths = []
     fewest = math.inf
     for n in LENGTHS:
-        cut = Axis.cut(n, size, out, kernel, pad)
-        if cut is None or (n == 1 and kernel > 1) or n * cut.count >= fewest:
+        cut = Axis.cut(n, phases)
+        if cut is None or (n == 1 and phases.kernel > 1) or n * cut.count >= fewest:
             continue
         lengths.append(n)
         if n > 1:

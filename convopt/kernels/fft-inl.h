@@ -271,49 +271,66 @@ static void stream_copy(ptrdiff_t count, const void *from_, void *to_) {
 
 static void stream_end(void) { streamed(); }
 
-/* z *= h, or its conjugate. */
-static ALWAYS_INLINE void multiply_point(REAL *z, vec hr, vec hi) {
-    const vec r = load(z), i = load(z + VL);
-    store(z, r * hr - i * hi);
-    store(z + VL, r * hi + i * hr);
+/* *z = the sum over planes of z * h, or of z * conj(h); h is pairs of numbers where all lanes have the same. */
+static ALWAYS_INLINE void multiply_point(const int same, const int conjugate, ptrdiff_t depth, REAL *z, ptrdiff_t plane,
+                                         const REAL *h) {
+    vec real = {0}, imaginary = {0};
+    for (ptrdiff_t p = 0; p < depth; p++, h += same ? 2 : POINT) {
+        const vec r = load(z + p * plane), i = load(z + p * plane + VL);
+        const vec hr = same ? broadcast(h[0]) : load(h), side = same ? broadcast(h[1]) : load(h + VL);
+        const vec hi = conjugate ? -side : side;
+        real += r * hr - i * hi;
+        imaginary += r * hi + i * hr;
+    }
+    store(z, real);
+    store(z + VL, imaginary);
 }
 
-static ALWAYS_INLINE void multiply_lines(const int same, ptrdiff_t points, REAL *line, REAL *partner, ptrdiff_t step,
-                                         const ptrdiff_t *mirror, const REAL *h) {
-    for (ptrdiff_t i = 0; i < points; i++, h += same ? 2 : POINT) {
+static ALWAYS_INLINE void multiply_lines(const int same, ptrdiff_t points, ptrdiff_t depth, REAL *line, REAL *partner,
+                                         ptrdiff_t step, ptrdiff_t plane, const ptrdiff_t *mirror, const REAL *h) {
+    for (ptrdiff_t i = 0; i < points; i++, h += depth * (same ? 2 : POINT)) {
         const ptrdiff_t j = mirror[i];
         if (line == partner && j < i) continue;
-        const vec hr = same ? broadcast(h[0]) : load(h), hi = same ? broadcast(h[1]) : load(h + VL);
-        multiply_point(line + i * step, hr, hi);
-        if (line != partner || j != i) multiply_point(partner + j * step, hr, -hi);
+        multiply_point(same, 0, depth, line + i * step, plane, h);
+        if (line != partner || j != i) multiply_point(same, 1, depth, partner + j * step, plane, h);
     }
 }
 
-static void fft_multiply(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
-                         const void *h) {
-    multiply_lines(0, points, line, partner, step, mirror, h);
+static void fft_multiply(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step, ptrdiff_t plane,
+                         const ptrdiff_t *mirror, const void *h) {
+    if (depth == 1)
+        multiply_lines(0, points, 1, line, partner, step, plane, mirror, h);
+    else
+        multiply_lines(0, points, depth, line, partner, step, plane, mirror, h);
 }
 
-static void fft_multiply_one(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
-                             const void *h) {
-    multiply_lines(1, points, line, partner, step, mirror, h);
+static void fft_multiply_one(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step,
+                             ptrdiff_t plane, const ptrdiff_t *mirror, const void *h) {
+    if (depth == 1)
+        multiply_lines(1, points, 1, line, partner, step, plane, mirror, h);
+    else
+        multiply_lines(1, points, depth, line, partner, step, plane, mirror, h);
 }
 
-static void fft_multiply_two(ptrdiff_t points, void *line_, void *partner_, ptrdiff_t step, const ptrdiff_t *mirror,
-                             const void *h_) {
+static void fft_multiply_two(ptrdiff_t points, ptrdiff_t depth, void *line_, void *partner_, ptrdiff_t step,
+                             ptrdiff_t plane, const ptrdiff_t *mirror, const void *h_) {
     REAL *line = line_, *partner = partner_;
     const REAL *h = h_;
-    for (ptrdiff_t i = 0; i < points; i++, h += 2 * POINT) {
+    for (ptrdiff_t i = 0; i < points; i++, h += depth * 2 * POINT) {
         const ptrdiff_t j = mirror[i];
         if (line == partner && j < i) continue;
+        vec yar = {0}, yai = {0}, ybr = {0}, ybi = {0};
+        for (ptrdiff_t p = 0; p < depth; p++) {
+            const REAL *z = line + i * step + p * plane, *m = partner + j * step + p * plane, *hp = h + p * 2 * POINT;
+            const vec zr = load(z), zi = load(z + VL), mr = load(m), mi = load(m + VL);
+            /* Twice the spectra of the two real signals: a real signal's spectrum at the mirrored frequency is the
+             * conjugate. */
+            const vec ar = zr + mr, ai = zi - mi, br = zi + mi, bi = mr - zr;
+            const vec har = load(hp), hai = load(hp + VL), hbr = load(hp + POINT), hbi = load(hp + POINT + VL);
+            yar += ar * har - ai * hai, yai += ar * hai + ai * har;
+            ybr += br * hbr - bi * hbi, ybi += br * hbi + bi * hbr;
+        }
         REAL *z = line + i * step, *m = partner + j * step;
-        const vec zr = load(z), zi = load(z + VL), mr = load(m), mi = load(m + VL);
-        /* Twice the spectra of the two real signals: a real signal's spectrum at the mirrored frequency is the
-         * conjugate. */
-        const vec ar = zr + mr, ai = zi - mi, br = zi + mi, bi = mr - zr;
-        const vec har = load(h), hai = load(h + VL), hbr = load(h + POINT), hbi = load(h + POINT + VL);
-        const vec yar = ar * har - ai * hai, yai = ar * hai + ai * har;
-        const vec ybr = br * hbr - bi * hbi, ybi = br * hbi + bi * hbr;
         store(z, yar - ybi);
         store(z + VL, yai + ybr);
         if (z == m) continue;

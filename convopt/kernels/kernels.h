@@ -181,17 +181,18 @@ typedef void convopt_fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line
 typedef void convopt_stream_copy(ptrdiff_t count, const void *from, void *to);
 typedef void convopt_stream_end(void);
 
-/* line[i] *= h[i] and partner[mirror[i]] *= conj(h[i]), lane by lane, for 0 <= i < points: a spectrum times that of a
- * real filter, of which half is kept. Where partner is line itself each point is multiplied once. h is `points` points.
+/* With z[p] = line + p*plane, line[i] = sum_{p < depth} z[p][i] * h[i][p] and, from the columns beside partner in the
+ * same way, partner[mirror[i]] with conj(h[i][p]), lane by lane, for 0 <= i < points: spectra times those of real
+ * filters, of which half is kept. Where partner is line itself each point is computed once. h has `depth` points per i.
  */
-typedef void convopt_fft_multiply(ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror,
-                                  const void *h);
+typedef void convopt_fft_multiply(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step,
+                                  ptrdiff_t plane, const ptrdiff_t *mirror, const void *h);
 
-/* As that, with the same filter in all lanes: h is `points` pairs of numbers. */
+/* As that, with the same filter in all lanes: h has pairs of numbers instead of points. */
 typedef convopt_fft_multiply convopt_fft_multiply_one;
 
-/* As that, where real and imaginary parts are two signals with a filter each: h has two points per i, both of them
- * spectra of real filters divided by 2. */
+/* As that, where real and imaginary parts are two signals with a filter each: h has two points instead of one, both of
+ * them spectra of real filters divided by 2. */
 typedef convopt_fft_multiply convopt_fft_multiply_two;
 
 /* A strip of a depthwise convolution: as many output rows as the form has, `width` pixels of each, of `count` <= vl

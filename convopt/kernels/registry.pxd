@@ -91,7 +91,8 @@ cdef extern from "kernels.h":
     ctypedef void StreamEnd "convopt_stream_end"() noexcept nogil
 
     ctypedef void FftMultiply "convopt_fft_multiply"(
-        ptrdiff_t points, void *line, void *partner, ptrdiff_t step, const ptrdiff_t *mirror, const void *h) noexcept nogil
+        ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step, ptrdiff_t plane, const ptrdiff_t *mirror,
+        const void *h) noexcept nogil
 
     ctypedef struct Strip "convopt_strip":
         ptrdiff_t taps_w, stride_h, stride_w, first_tap, last_tap
