@@ -26,7 +26,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport Epilogue
 
 NAME = "direct"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
