@@ -26,7 +26,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
-REVISION = 3
+REVISION = 4
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
@@ -117,7 +117,7 @@ cdef class Implementation(Convolver):
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
-        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step, beside
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
@@ -135,9 +135,11 @@ cdef class Implementation(Convolver):
             self.length = self.depth // self.runs
             step = self.conv.group_c * self.conv.stride_w * item
             most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.stride_h))
-            # A panel larger than that comes from L2 each time: so may the input then, for the panel to be read less often.
-            beside = STEP_BYTES if self.nr * self.depth * item <= 2 * STEP_BYTES else BLOCK_BYTES
-            self.step = max(<ptrdiff_t>self.mr, beside // (step * self.conv.r))
+            # Reading a panel for fewer pixels than it has channels costs more than reading the pixels for each panel, from L2;
+            # so does a panel too large for L1.
+            self.step = STEP_BYTES // (step * self.conv.r)
+            if self.step < self.nr or self.nr * self.depth * item > 2 * STEP_BYTES:
+                self.step = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.r))
             self.resident = whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))

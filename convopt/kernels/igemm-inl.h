@@ -9,6 +9,15 @@
  * What a body fetches is up to its caller: nv vectors a step at `ahead`, which moves by ahead_step. */
 enum { PREFETCH_ROWS = 6 };
 
+/* Vectors of a cache line: one of them is asked for. A line that begins within a vector comes with the next row. */
+enum { LINE_VECTORS = VECTOR_BYTES < 64 ? 64 / VECTOR_BYTES : 1 };
+
+/* Asks for the lines that a register tile will be written to. */
+static ALWAYS_INLINE void fetch_output(const int mr, const int nv, const REAL *out, ptrdiff_t ldo) {
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v += LINE_VECTORS)
+        __builtin_prefetch(out + i * ldo + v * VL, 1);
+}
+
 /* How the sums of a register tile begin: with the bias, if any. */
 static ALWAYS_INLINE void tile_start(const int mr, const int nv, vec (*sum)[CONVOPT_MAX_NV], const REAL *bias,
                                      const REAL *row_bias) {
@@ -50,15 +59,14 @@ static ALWAYS_INLINE void igemm_tile(const int mr, const int nv, int nr, ptrdiff
     const int last = nr - (nv - 1) * VL; /* columns of the last vector */
     tile_start(mr, nv, sum, epilogue->bias, epilogue->row_bias);
     /* Where the result goes is seldom in a cache; asked for now, it is there when the sums are done. */
-    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++)
-        __builtin_prefetch(out + i * ldo + v * VL, 1);
+    fetch_output(mr, nv, out, ldo);
     for (ptrdiff_t t = 0; t < taps; t++, rows += mr) {
         const REAL *row[CONVOPT_MAX_MR];
         UNROLL for (int i = 0; i < mr; i++) row[i] = rows[i];
         for (ptrdiff_t c = 0; c < depth; c++, b += ldb, ahead += ahead_step) {
             vec column[CONVOPT_MAX_NV];
             UNROLL for (int v = 0; v < nv; v++) column[v] = load(b + v * VL);
-            UNROLL for (int v = 0; v < nv; v++) __builtin_prefetch(ahead + v * VL);
+            UNROLL for (int v = 0; v < nv; v += LINE_VECTORS) __builtin_prefetch(ahead + v * VL);
             UNROLL for (int i = 0; i < mr; i++) {
                 const vec x = broadcast(row[i][c]);
                 UNROLL for (int v = 0; v < nv; v++) sum[i][v] += x * column[v];

@@ -5,6 +5,8 @@
 /* 12 accumulators, up to 3 vectors of b, one broadcast. */
 #define NV_MAX 3
 #define TILE_MR {0, 8, 6, 4, 0}
+/* Register tiles of `windows` ahead of which their output is asked for. */
+#define OUTPUT_AHEAD 2
 
 /* The vector stays in a register from here on: it is no memory operand of what follows. */
 #define HOLD(v) __asm__("" : "+x"(v))

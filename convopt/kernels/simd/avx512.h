@@ -5,6 +5,8 @@
 /* 24 to 28 accumulators, up to 4 vectors of b; the broadcasts are memory operands of the multiply-adds. */
 #define NV_MAX 4
 #define TILE_MR {0, 14, 14, 9, 6}
+/* Register tiles of `windows` ahead of which their output is asked for. */
+#define OUTPUT_AHEAD 0
 
 #include "vector.h"
 
