@@ -25,13 +25,33 @@ static ALWAYS_INLINE vec load_first(const REAL *from, int count) {
 #endif
 }
 
+/* In pieces: a masked store takes 15 ns on Zen 3, a whole one and these 1. */
 static ALWAYS_INLINE void store_first(REAL *to, vec v, int count) {
+    if (count >= VL) {
+        store(to, v);
+        return;
+    }
 #if REAL_BYTES == 4
-    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane), v);
+    __m128 part = _mm256_castps256_ps128(v);
+    if (count & 4) {
+        _mm_storeu_ps(to, part);
+        part = _mm256_extractf128_ps(v, 1);
+        to += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi((__m64 *)to, part);
+        part = _mm_movehl_ps(part, part);
+        to += 2;
+    }
+    if (count & 1) _mm_store_ss(to, part);
 #else
-    __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
-    _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane), v);
+    __m128d part = _mm256_castpd256_pd128(v);
+    if (count & 2) {
+        _mm_storeu_pd(to, part);
+        part = _mm256_extractf128_pd(v, 1);
+        to += 2;
+    }
+    if (count & 1) _mm_store_sd(to, part);
 #endif
 }
 
