@@ -20,6 +20,11 @@ SHAPES = {
     "narrow": (3, 9, 2, 33, 3, 3, 1, 1, "SAME", 1),
     "single_pixel": (1, 1, 1, 5, 7, 7, 1, 1, "SAME", 1),
     "few_channels": (1, 12, 30, 3, 3, 3, 1, 1, "SAME", 1),
+    "picture": (1, 40, 71, 3, 5, 5, 1, 1, "SAME", 1),
+    "gray": (2, 33, 90, 1, 3, 3, 1, 1, "SAME", 1),
+    "seven_channels": (1, 11, 30, 7, 7, 7, 1, 1, "VALID", 1),
+    "nine_channels": (2, 12, 15, 9, 3, 3, 1, (2, 1), "SAME", 1),
+    "few_channels_dilated": (1, 14, 17, 6, 3, 4, 1, (2, 1), "SAME", (3, 2)),
     "odd_kernel": (1, 12, 13, 18, 2, 4, 1, (3, 1), "SAME", 1),
     "dilated": (1, 14, 17, 16, 3, 3, 1, 1, "SAME", (2, 3)),
     "dilated_strided": (1, 19, 18, 20, 3, 2, 1, (2, 3), "SAME", (3, 2)),
@@ -42,13 +47,19 @@ def shape_of(row, dtype="float32"):
     return ConvShape.from_arguments((n, h, w, c), (r, s, 1, c * multiplier), strides, padding, "NHWC", dilations, dtype)
 
 
+def every_params(shape):
+    """The candidates, and lines of interleaved channels wherever these can serve."""
+    lines = [{"lines": 1}] if shape.k == shape.c and shape.strides[1] == 1 else []
+    return [*(params for params in depthwise.candidates(shape) if params not in lines), *lines]
+
+
 @pytest.mark.parametrize("kind", ["normal", "positive", "lognormal"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_holds_the_direct_bound(isa, name, dtype, kind):
     activation = {"normal": None, "positive": "relu6", "lognormal": "relu"}[kind]
     shape = shape_of(SHAPES[name], dtype)
-    for params in depthwise.candidates(shape):
+    for params in every_params(shape):
         check_direct_bound(depthwise, shape, params, kind, activation)
 
 
@@ -56,7 +67,7 @@ def test_holds_the_direct_bound(isa, name, dtype, kind):
 @pytest.mark.parametrize("name", SHAPES)
 def test_integers_are_exact(isa, name, threads):
     shape = shape_of(SHAPES[name])
-    for params in depthwise.candidates(shape):
+    for params in every_params(shape):
         check_direct_bound(depthwise, shape, params, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
 
 
@@ -83,12 +94,13 @@ def test_any_shape_is_exact(isa, size, kernel, channels, steps, pads, threads):
     (n, h, w), (c, multiplier) = size, channels
     shape = ConvShape(n, h, w, c, c * multiplier, *kernel, steps[:2], steps[2:], (pads[:2], pads[2:]), c, "NHWC", "float32")
     if not shape.is_empty:
-        for params in depthwise.candidates(shape):
+        for params in every_params(shape):
             check_direct_bound(depthwise, shape, params, "integer", threads=threads)
 
 
-def test_same_bits_for_any_number_of_threads(isa):
-    shape = shape_of(SHAPES["mobilenet_strided"])
+@pytest.mark.parametrize("name", ["mobilenet_strided", "picture"])
+def test_same_bits_for_any_number_of_threads(isa, name):
+    shape = shape_of(SHAPES[name])
     rng = np.random.default_rng(1)
     x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
     once = run(depthwise, shape, depthwise.candidates(shape)[0], x, filters)
@@ -111,6 +123,13 @@ def test_short_runs_of_columns_are_offered_where_starting_them_is_cheap(isa):
     mobilenet, convnext = shape_of((1, 112, 112, 32, 3, 3, 1, 1, "SAME", 1)), shape_of((1, 56, 56, 96, 7, 7, 1, 1, "SAME", 1))
     assert [params["columns"] for params in depthwise.candidates(mobilenet)] == [8, 112]
     assert [params["columns"] for params in depthwise.candidates(convnext)] == [56]
+
+
+def test_lines_of_interleaved_channels_are_offered_where_vectors_of_them_leave_lanes_idle(isa):
+    gray, rgb, mobilenet = (shape_of((1, 56, 56, c, 3, 3, 1, 1, "SAME", 1)) for c in (1, 3, 32))
+    strided, doubled = (shape_of((1, 56, 56, 3, 3, 3, m, s, "SAME", 1)) for m, s in ((1, 2), (2, 1)))
+    assert all({"lines": 1} in depthwise.candidates(shape) for shape in (gray, rgb))
+    assert all({"lines": 1} not in depthwise.candidates(shape) for shape in (mobilenet, strided, doubled))
 
 
 def test_several_channels_in_a_group_are_refused_with_a_reason():

@@ -17,6 +17,9 @@ SHAPES = {
     "pairs": (1, 13, 14, 21, 2, 2, 3, 3, 1, "SAME", 1),
     "threes": (1, 9, 14, 11, 3, 3, 3, 3, 1, "SAME", 1),
     "sixes": (1, 9, 14, 7, 6, 6, 3, 3, 1, "SAME", 1),
+    "whole_vectors": (1, 9, 15, 3, 8, 8, 3, 3, 1, "SAME", 1),
+    "whole_vectors_strided": (2, 17, 14, 3, 16, 16, 3, 3, 2, "SAME", 1),
+    "cut_by_vectors": (1, 9, 14, 5, 6, 12, 3, 3, 1, "SAME", 1),
     "fewer_outputs": (1, 9, 14, 9, 6, 2, 3, 3, 1, "SAME", 1),
     "more_outputs": (1, 9, 14, 9, 2, 5, 3, 3, 2, "SAME", 1),
     "few_channels": (1, 12, 30, 2, 2, 2, 3, 3, 1, "SAME", 1),
@@ -44,7 +47,7 @@ def shape_of(row, dtype="float32"):
 
 
 def served(shape):
-    """The shape, or None where its groups fill the vectors of the instruction set in use by themselves."""
+    """The shape, or None where each of its groups fills several vectors of the instruction set in use."""
     return shape if not shape.is_empty and grouped.why_not(shape) is None else None
 
 

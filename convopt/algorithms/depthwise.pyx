@@ -9,6 +9,7 @@ of stride stride/g, each on every dilation-th pixel, and each is walked by itsel
 
 Where a channel has several filters (multiplier = K/C > 1), or channels are fewer than a vector has lanes, the input rows
 of a strip are first spread out in the workspace, whole vectors to a pixel, each channel as often as it has filters.
+Where channels fill vectors badly, a row of pixels can be taken as one line instead (parameter `lines`, depthwise_planes).
 
 Loops, outermost first: share of a thread > strip of output rows > run of columns > phase of them > vector of channels.
 """
@@ -27,7 +28,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
@@ -35,6 +36,9 @@ SPREADS_NONFINITE = False
 BEYOND_L2 = 3 << 19
 # Input columns of a run then: all vectors of channels of few pixels, one after the other, so that memory is walked in order.
 SHORT_RUN = 8
+
+# Share of lanes that vectors of channels keep busy from where on lines of interleaved channels cannot win.
+ENOUGH_LANES = 0.8
 
 cdef enum:
     CACHE_LINE = 64
@@ -48,9 +52,22 @@ def why_not(shape):
 
 
 def candidates(shape):
-    """Output columns of a run: whole rows, or few, where the walk's start costs little and what it saves may be more."""
+    """Runs of output columns, and lines of interleaved channels where they leave fewer lanes idle."""
     if shape.data_format == "NCHW":
         return [{}]
+    vl, _ = panels.tiles(shape)
+    if not _interleaves(shape) or shape.c >= ENOUGH_LANES * vl * -(-shape.c // vl):
+        return _runs(shape)
+    return [{"lines": 1}, *_runs(shape)] if shape.c < vl else [*_runs(shape), {"lines": 1}]
+
+
+def _interleaves(shape):
+    """Whether lines of interleaved channels serve a shape."""
+    return shape.k == shape.c and shape.strides[1] == 1 and depthwise_planes.why_not(shape) is None
+
+
+def _runs(shape):
+    """Output columns of a run: whole rows, or few, where the walk's start costs little and what it saves may be more."""
     whole_rows = {"columns": shape.ow}
     short = {"columns": max(1, SHORT_RUN // shape.strides[1])}
     vl, _ = panels.tiles(shape)
@@ -88,6 +105,8 @@ def row_step(shape, params):
 
 def work(shape, params, threads):
     """Multiply-adds on whole vectors; each strip reads the rows above and below it once more."""
+    if "lines" in params:
+        return _work_of_lines(shape)
     vl, _ = panels.tiles(shape)
     padded_k = -(-shape.k // vl) * vl
     pixels = shape.n * shape.oh * shape.ow
@@ -107,7 +126,26 @@ def work(shape, params, threads):
     )
 
 
-cdef class Implementation(Convolver):
+def _work_of_lines(shape):
+    """Multiply-adds without idle lanes; the input is copied once more."""
+    inputs, outputs = shape.n * shape.h * shape.w * shape.c, shape.n * shape.oh * shape.ow * shape.c
+    return Work(
+        gemm_flops=2.0 * outputs * shape.depth,
+        gemm_efficiency=0.9 * shape.depth / (shape.depth + 6),
+        vector_flops=2.0 * inputs,
+        moved_bytes=float(shape.itemsize * (inputs + outputs)),
+        parts=max(1, shape.n * shape.oh // 8),
+    )
+
+
+def Implementation(shape, dict params):
+    """The Convolver of depthwise for NHWC: of vectors of channels, or of lines."""
+    return depthwise_planes.Implementation(shape, params) if "lines" in params else Strips(shape, params)
+
+
+cdef class Strips(Convolver):
+    """Vectors of channels, a strip of output rows at a time."""
+
     cdef DepthwiseBody *bodies[CONVOPT_STRIP_ROWS + 1]  # by output rows
     cdef ptrdiff_t most_rows
     cdef ptrdiff_t vl, blocks            # channels of a vector, vectors of channels

@@ -1,4 +1,4 @@
-"""Grouped convolution with few channels per group: several groups share one vector, so that no lane is idle.
+"""Grouped convolution with few channels per group: groups share a vector, or fill one or two, so that no lane is idle.
 
 Lanes are output channels, `lanes` of them to a block, of as many groups as fit. Step j of Cg takes the j-th input
 channel of every lane's own group: one vector of a pixel's channels (or two, where the groups lie further apart),
@@ -44,8 +44,8 @@ def why_not(shape):
         return "there is one group; grouped needs several"
     if shape.group_c == 1:
         return "each group has a single input channel, which is depthwise's case; grouped needs more"
-    if shape.group_k >= vl:
-        return f"each group has {shape.group_k} output channels; grouped needs fewer than the {vl} of a vector"
+    if shape.group_k > 2 * vl:
+        return f"each group has {shape.group_k} output channels; grouped needs at most the {2 * vl} of two vectors"
     if not _block_sizes(shape):
         return f"inputs of neighbouring groups lie {shape.group_c} channels apart; grouped needs two groups within two vectors of {vl}"
     return None

@@ -119,12 +119,12 @@ static void depthwise_general(const convopt_strip *strip) {
 #define WALKS(X) \
     ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_4(X, 3, 1) ROWS_4(X, 4, 1) ROWS_3(X, 5, 1) ROWS_3(X, 6, 1) \
     ROWS_3(X, 7, 1) ROWS_3(X, 8, 1) ROWS_3(X, 9, 1) ROWS_2(X, 11, 1) ROWS_2(X, 13, 1) \
-    ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2)
+    ROWS_4(X, 3, 2) ROWS_4(X, 5, 2) ROWS_4(X, 7, 2) ROWS_3(X, 9, 2)
 #else
 #define WALKS(X) \
     ROWS_4(X, 1, 1) ROWS_4(X, 2, 1) ROWS_3(X, 3, 1) ROWS_2(X, 4, 1) ROWS_2(X, 5, 1) ROWS_2(X, 6, 1) \
     ROWS_2(X, 7, 1) ROWS_1(X, 8, 1) ROWS_1(X, 9, 1) ROWS_1(X, 11, 1) ROWS_1(X, 13, 1) \
-    ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2)
+    ROWS_4(X, 3, 2) ROWS_3(X, 5, 2) ROWS_2(X, 7, 2) ROWS_2(X, 9, 2)
 #endif
 /* clang-format on */
 

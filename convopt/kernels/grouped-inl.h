@@ -7,10 +7,23 @@
 
 /* Most output columns under way: 5 taps, stride 1. */
 enum { GROUPED_LIVE = 5 };
+/* Most pixels of a stride of columns: 7 rows of 3 taps, stride 2. */
+enum { GROUPED_HELD = 30 };
 
 static ALWAYS_INLINE vec grouped_input(const int sources, const REAL *pixel, const ptrdiff_t *step, lanes lane) {
     return sources == 1 ? permute(load(pixel + step[0]), lane)
                         : permute_two(load(pixel + step[0]), load(pixel + step[1]), lane);
+}
+
+/* Whether all lanes belong to one group: numbers never fall from lane to lane. No permutation then, but a broadcast. */
+static ALWAYS_INLINE int grouped_alike(const convopt_grouped_tile *tile) {
+    const lanes numbers = load_lanes(tile->panel);
+    return numbers[0] == numbers[VL - 1];
+}
+
+/* The same from a held vector. */
+static ALWAYS_INLINE vec grouped_held(const int alike, const REAL *held, lanes lane) {
+    return alike ? broadcast(held[lane[0]]) : permute(load(held), lane);
 }
 
 /* What store may alias: kept in registers for the whole tile. */
@@ -33,11 +46,14 @@ static ALWAYS_INLINE void grouped_store(const grouped_epilogue *epilogue, REAL *
         store_first(out, sum, epilogue->count);
 }
 
-static ALWAYS_INLINE void grouped_strip(const int sources, const int taps, const int stride, const int rows,
-                                        const convopt_grouped_tile *tile) {
+static ALWAYS_INLINE void grouped_strip(const int alike, const int sources, const int taps, const int stride,
+                                        const int rows, const convopt_grouped_tile *tile) {
     const int live = (taps + stride - 1) / stride, high = (rows - 1) * stride + taps;
+    /* Whether registers hold the weights of a column of taps that read the same input column, beside the sums. */
+    const int holding = live * rows + live * taps + 2 <= REGISTERS;
     const REAL *const *inputs = (const REAL *const *)tile->inputs;
     REAL *out = tile->out;
+    REAL held[GROUPED_HELD * VL] __attribute__((aligned(VECTOR_BYTES)));
     vec sum[GROUPED_LIVE][CONVOPT_GROUPED_ROWS]; /* of output column `column` - k, row r */
     const grouped_epilogue epilogue = grouped_begin(tile);
     UNROLL for (int k = 0; k < live; k++) UNROLL for (int r = 0; r < rows; r++) sum[k][r] = epilogue.start;
@@ -46,13 +62,21 @@ static ALWAYS_INLINE void grouped_strip(const int sources, const int taps, const
         UNROLL for (int i = 0; i < stride * high; i++)
             __builtin_prefetch(inputs[CONVOPT_GROUPED_AHEAD * stride * high + i] + tile->steps[0]);
         const ptrdiff_t *step = tile->steps, *end = step + (*inputs ? 2 * tile->depth : 0);
-        for (; step < end; step += 2) {
+        for (ptrdiff_t at = -1; step < end; step += 2) {
             const lanes lane = load_lanes(weights);
+            const REAL *pixel = held;
             weights += VL;
             RELOAD(inputs);
+            /* Pixels a multiple of 4 KB apart share a set of L1, too few for the rows: copied once, they stay. */
+            if (sources == 1 && *step != at) {
+                at = *step;
+                UNROLL for (int i = 0; i < stride * high; i++) store(held + i * VL, load(inputs[i] + at));
+            }
+            RELOAD(pixel);
             UNROLL for (int e = 0; e < stride; e++) UNROLL for (int i = 0; i < high; i++) {
-                const vec in = grouped_input(sources, inputs[e * high + i], step, lane);
-                if (live * rows + taps * taps + 2 > REGISTERS) RELOAD(weights);
+                if (i ? !holding : stride > 1) RELOAD(weights);
+                const vec in = sources == 1 ? grouped_held(alike, pixel + (e * high + i) * VL, lane)
+                                            : grouped_input(sources, inputs[e * high + i], step, lane);
                 UNROLL for (int k = 0; k < live; k++) UNROLL for (int r = 0; r < rows; r++) {
                     const int tap = i - r * stride, s = e + k * stride;
                     if (tap >= 0 && tap < taps && s < taps) sum[k][r] += in * load(weights + (tap * taps + s) * VL);
@@ -102,10 +126,13 @@ static ALWAYS_INLINE void grouped_any(const int sources, const convopt_grouped_t
 
 #define FORM(TAPS, STRIDE, ROWS)                                                             \
     static void grouped_##TAPS##_##STRIDE##_##ROWS##_one(const convopt_grouped_tile *tile) { \
-        grouped_strip(1, TAPS, STRIDE, ROWS, tile);                                          \
+        if (grouped_alike(tile))                                                             \
+            grouped_strip(1, 1, TAPS, STRIDE, ROWS, tile);                                   \
+        else                                                                                 \
+            grouped_strip(0, 1, TAPS, STRIDE, ROWS, tile);                                   \
     }                                                                                        \
     static void grouped_##TAPS##_##STRIDE##_##ROWS##_two(const convopt_grouped_tile *tile) { \
-        grouped_strip(2, TAPS, STRIDE, ROWS, tile);                                          \
+        grouped_strip(0, 2, TAPS, STRIDE, ROWS, tile);                                       \
     }
 #define ENTRY(TAPS, STRIDE, ROWS) \
     {TAPS, STRIDE, ROWS, 0, grouped_##TAPS##_##STRIDE##_##ROWS##_one, grouped_##TAPS##_##STRIDE##_##ROWS##_two},

@@ -230,29 +230,33 @@ typedef struct {
 typedef void convopt_depthwise_spread(ptrdiff_t columns, const void *from, ptrdiff_t pitch, int count,
                                       const void *numbers, void *to);
 
-/* Part of a depthwise convolution on planes (NCHW): `rows` output rows of `width` pixels of one channel, a plane.
+/* Part of a depthwise convolution whose lanes are neighbours in a line: `rows` output lines of `width` values, which
+ * are the pixels of one channel (NCHW) or all values of a row of pixels, their channels interleaved (NHWC).
  *
- * The band is the padded input under them, `pitch` elements from a row to the next: tap (r, s) of output pixel (y, x)
- * reads band[(y*stride_h + r*dilation_h)*pitch + x*stride_w + s*dilation_w]. As many as CONVOPT_PLANE_OVER * stride_w
- * vectors past the band's end must be readable. weights[r*taps_w + s]; `bias` is NULL or one value. */
-#define CONVOPT_PLANE_OVER 3
+ * Tap (r, s) of value x of output line y reads band[y*row + r*tap_row + columns[s] + x]; so many columns of the padded
+ * input, dilated and of any stride, as the driver sorted them into the band. As many as CONVOPT_PLANE_OVER vectors past
+ * its end must be readable. Interleaved channels return to the same lanes after `period` vectors.
+ * lanes = 0: weights[r*taps_w + s], bias NULL or one value, and period is 1;
+ * lanes = 1: weights[phase][r*taps_w + s][lane] and bias[phase][lane], or NULL, phase < period. */
+#define CONVOPT_PLANE_OVER 2
 typedef struct {
-    ptrdiff_t taps_h, taps_w, stride_h, stride_w, dilation_h, dilation_w;
-    const void *band;
-    ptrdiff_t pitch;
-    const void *weights, *bias;
+    ptrdiff_t taps_h, taps_w, row, tap_row, period;
+    const ptrdiff_t *columns;
+    const void *band, *weights, *bias;
     void *out;
-    ptrdiff_t out_row; /* elements from an output row to the next */
+    ptrdiff_t out_row; /* elements from an output line to the next */
     ptrdiff_t rows, width;
     const convopt_epilogue *epilogue; /* lo and hi alone */
+    int lanes;
 } convopt_plane;
 
 typedef void convopt_depthwise_plane(const convopt_plane *plane);
 
-/* Rows of a band: rows[0] of zeros, rows[1] of input, to[i*pitch + left + j] = from[i*ldf + j] for j < columns with
- * zeros around, and rows[2] of zeros again. Up to two vectors past the end are written. left + columns <= pitch. */
-typedef void convopt_pad(const ptrdiff_t *rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, ptrdiff_t left,
-                         void *to, ptrdiff_t pitch);
+/* Rows of a band: rows[0] of zeros, rows[1] of input, to[i*pitch + left + j] = from[i*ldf + j*stride] for j < columns
+ * with zeros around, and rows[2] of zeros again. Up to two vectors past the end are written. left + columns <= pitch.
+ */
+typedef void convopt_pad(const ptrdiff_t *rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, ptrdiff_t stride,
+                         ptrdiff_t left, void *to, ptrdiff_t pitch);
 
 /* to[i*ldt + j] = from[i*ldf + j*stride] for 0 <= i < rows, 0 <= j < columns; nothing else is read or written. */
 typedef void convopt_sample(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, ptrdiff_t stride,
@@ -280,8 +284,8 @@ typedef void convopt_limit_read(ptrdiff_t count, const void *from, void *result)
  * of these entries must be there, also those for surplus outputs. Dilation is the table's affair.
  *
  * `steps` has two offsets per step, the channels from which the two vectors are read; a form's one-source body reads
- * only the first. panel[step] is vl lane numbers, integers as long as an element, those from vl on meaning the second
- * vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable elements. */
+ * only the first. panel[step] is vl lane numbers, integers as long as an element, never falling, those from vl on
+ * meaning the second vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable elements. */
 #define CONVOPT_GROUPED_ROWS 7  /* most output rows of a form, on any ISA */
 #define CONVOPT_GROUPED_AHEAD 4 /* so many strides of columns beyond the last must be readable; they are prefetched */
 typedef struct {

@@ -119,21 +119,22 @@ cdef extern from "kernels.h":
         CONVOPT_PLANE_OVER
 
     ctypedef struct Plane "convopt_plane":
-        ptrdiff_t taps_h, taps_w, stride_h, stride_w, dilation_h, dilation_w
+        ptrdiff_t taps_h, taps_w, row, tap_row, period
+        const ptrdiff_t *columns
         const void *band
-        ptrdiff_t pitch
         const void *weights
         const void *bias
         void *out
         ptrdiff_t out_row
         ptrdiff_t rows, width
         const Epilogue *epilogue
+        int lanes
 
     ctypedef void DepthwisePlane "convopt_depthwise_plane"(const Plane *plane) noexcept nogil
 
     ctypedef void Pad "convopt_pad"(
-        const ptrdiff_t *rows, ptrdiff_t columns, const void *source, ptrdiff_t lds, ptrdiff_t left, void *to,
-        ptrdiff_t pitch) noexcept nogil
+        const ptrdiff_t *rows, ptrdiff_t columns, const void *source, ptrdiff_t lds, ptrdiff_t stride, ptrdiff_t left,
+        void *to, ptrdiff_t pitch) noexcept nogil
 
     ctypedef void Sample "convopt_sample"(
         ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t lds, ptrdiff_t stride, void *to,
