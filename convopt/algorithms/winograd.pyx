@@ -204,7 +204,7 @@ cdef class Implementation(Convolver):
     cdef ptrdiff_t tile_rows, tile_columns, tiles
     cdef ptrdiff_t frequencies, filters      # per tile; values of a transformed filter
     cdef int nv, nr, mr
-    cdef ptrdiff_t panels                    # filter panels of one group
+    cdef ptrdiff_t vectors, panels           # of output channels of one group; filter panels, at most nv vectors wide
     cdef ptrdiff_t runs                      # parts that the sum over channels is made of
     cdef ptrdiff_t block_tiles               # the most tiles of one block
     cdef ptrdiff_t v_tile, v_frequency       # strides of the transformed input, elements
@@ -225,7 +225,8 @@ cdef class Implementation(Convolver):
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
-        self.panels = -(-shape.group_k // self.nr)
+        self.vectors = -(-shape.group_k // self.kernels.vl)
+        self.panels = (self.vectors + self.nv - 1) // self.nv
         self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
         self.q_tile = self.nr
         self.runs = -(-shape.group_c // _RUN[params["t"]])
@@ -246,7 +247,11 @@ cdef class Implementation(Convolver):
         return ((elements + line - 1) // line | 1) * line
 
     cdef ptrdiff_t padded_k(self) noexcept nogil:
-        return (self.conv.group_k + self.kernels.vl - 1) // self.kernels.vl * self.kernels.vl
+        return self.vectors * self.kernels.vl
+
+    cdef ptrdiff_t panel_begin(self, ptrdiff_t panel) noexcept nogil:
+        """First output channel of a panel in its group: widths differ by a vector at most, since a narrow tile is slow."""
+        return panel * self.vectors // self.panels * self.kernels.vl
 
     cdef size_t packed_size(self) noexcept nogil:
         return self.conv.groups * self.padded_k() * self.filters * self.conv.group_c * self.conv.itemsize
@@ -276,13 +281,13 @@ cdef class Implementation(Convolver):
                 self.pack_panel(filters, column)
 
     cdef void pack_panel(self, const void *filters, ptrdiff_t column) noexcept nogil:
-        cdef ptrdiff_t group = column // self.panels, offset = column % self.panels * self.nr
+        cdef ptrdiff_t group = column // self.panels, offset = self.panel_begin(column % self.panels)
+        cdef ptrdiff_t wide = self.panel_begin(column % self.panels + 1) - offset
         cdef const char *source = <const char *>filters + (group * self.conv.group_k + offset) * self.conv.itemsize
         self.kernels.winograd_filter(
             self.h, self.w, <const double *>self.g_h.data, <const double *>self.g_w.data, self.conv.group_c,
-            min(<ptrdiff_t>self.nr, self.conv.group_k - offset), source, self.conv.k, self.conv.group_c * self.conv.k,
-            self.conv.s * self.conv.group_c * self.conv.k, <void *>self.panel(group, offset),
-            min(<ptrdiff_t>self.nr, self.padded_k() - offset))
+            min(wide, self.conv.group_k - offset), source, self.conv.k, self.conv.group_c * self.conv.k,
+            self.conv.s * self.conv.group_c * self.conv.k, <void *>self.panel(group, offset), wide)
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.tile_parts(call.threads)
@@ -339,13 +344,13 @@ cdef class Implementation(Convolver):
                         self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
                         v, self.v_frequency, self.v_tile)
                     transformed = group
-                self.multiply(call, group, column % self.panels * self.nr, size, table, v, q)
+                self.multiply(call, group, column % self.panels, size, table, v, q)
 
-    cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t offset, ptrdiff_t size, const WinogradTile *table,
+    cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t size, const WinogradTile *table,
                        const char *v, char *q) noexcept nogil:
         """One filter panel times the block's transformed tiles, and on to the output pixels."""
-        cdef ptrdiff_t item = self.conv.itemsize, channel = group * self.conv.group_k + offset
-        cdef ptrdiff_t wide = min(<ptrdiff_t>self.nr, self.padded_k() - offset)
+        cdef ptrdiff_t item = self.conv.itemsize, offset = self.panel_begin(panel), wide = self.panel_begin(panel + 1) - offset
+        cdef ptrdiff_t channel = group * self.conv.group_k + offset
         cdef Epilogue epilogue
         self.kernels.winograd_product(
             self.h, self.w, size, self.conv.group_c, self.runs, self.panel(group, offset), <int>wide, v, self.v_frequency, self.v_tile,
@@ -354,7 +359,7 @@ cdef class Implementation(Convolver):
         if epilogue.bias != NULL:
             epilogue.bias = <const char *>epilogue.bias + channel * item
         self.kernels.winograd_output(
-            self.h, self.w, size, table, min(<ptrdiff_t>self.nr, self.conv.group_k - offset), q, self.q_frequency, self.q_tile,
+            self.h, self.w, size, table, min(wide, self.conv.group_k - offset), q, self.q_frequency, self.q_tile,
             call.out + channel * item, self.conv.dilation_h * self.conv.ow * self.conv.k, self.conv.dilation_w * self.conv.k, &epilogue)
 
     cdef void locate(self, ptrdiff_t begin, ptrdiff_t size, WinogradTile *tile) noexcept nogil:
