@@ -15,8 +15,8 @@ PARTS = [
     ("resnet50", [], None),
     ("planted", [], None),
     ("store", [], None),
-    ("ski_rental", [], 0.15),
-    ("flips", [], 0.13),
+    ("ski_rental", [], 0.25),
+    ("flips", [], 0.17),
     ("flips", ["--load"], 0.2),
     ("regret", [], 1.0),
 ]

@@ -3,14 +3,17 @@
 Every number that is not zero where the limit says zero is a fault.
 """
 
+import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -101,28 +104,56 @@ def damaged(flips: int, draw: random.Random) -> dict[str, object]:
 
 def useless(draw: np.random.Generator) -> dict[str, object]:
     """Directories that cannot serve: the right result all the same, and one warning."""
-    x, w = (draw.standard_normal(size, dtype=np.float32) for size in ((1, 12, 12, 8), (3, 3, 8, 16)))
+    x, w = (draw.standard_normal(size, dtype=np.float32) for size in ((1, 16, 12, 8), (3, 3, 8, 16)))
     expected = convopt.conv2d(x, w, algorithm="direct")
     wrong = other = 0
     with tempfile.TemporaryDirectory() as name:
-        Path(name, "file").write_text("")
-        Path(name, "real").mkdir()
-        Path(name, "link").symlink_to(Path(name, "real"))
-        Path(name, "open").mkdir()
-        Path(name, "open").chmod(0o777)
-        places = [Path(name, each) for each in ("file", "link", "open", "file/below")]
-        if Path("/proc/self").exists():
-            places.append(Path("/proc/self/convopt"))  # where nobody can make a directory
+        places = list(_useless_places(Path(name)))
         for number, place in enumerate(places):
             os.environ["CONVOPT_CACHE_DIR"] = str(place)
             store._warned = False
-            with warnings.catch_warnings(record=True) as seen:
+            with warnings.catch_warnings(record=True) as seen, _full_disk(place.name == "full"):
                 warnings.simplefilter("always")
                 result = convopt.conv2d(x[:, number:], w, tune="measure")
                 cache.get("key")
             wrong += not np.allclose(result, expected[:, number:], atol=1e-4)
             other += len(seen) != 1
-    return {f"{len(places)} useless directories: wrong results (0)": wrong, "useless directories: not exactly one warning (0)": other}
+    names = ", ".join(place.name for place in places)
+    return {
+        f"{len(places)} useless directories ({names}): wrong results (0)": wrong,
+        "useless directories: not exactly one warning (0)": other,
+    }
+
+
+def _useless_places(parent: Path) -> Iterator[Path]:
+    Path(parent, "file").write_text("")
+    Path(parent, "real").mkdir()
+    Path(parent, "link").symlink_to(Path(parent, "real"))
+    Path(parent, "open").mkdir()
+    Path(parent, "open").chmod(0o777)
+    Path(parent, "full").mkdir(mode=0o700)
+    yield from (Path(parent, each) for each in ("file", "link", "open", "full", "file/below"))
+    if os.geteuid() == 0:
+        Path(parent, "foreign").mkdir(mode=0o700)
+        os.chown(Path(parent, "foreign"), 1, 1)
+        yield Path(parent, "foreign")
+    else:  # root may write to it
+        Path(parent, "read-only").mkdir(mode=0o500)
+        yield Path(parent, "read-only")
+    if Path("/proc/self").exists():
+        yield Path("/proc/self/nowhere")  # where nobody can make a directory
+
+
+@contextlib.contextmanager
+def _full_disk(full: bool) -> Iterator[None]:
+    """Every write to a file fails, as on a disk without room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def main() -> None:

@@ -336,6 +336,14 @@ def test_the_slow_are_dropped_on_a_busy_machine_too(monkeypatch):
     assert len(fast.times) > len(slow.times) == measure.SAMPLES_TO_DROP
 
 
+def test_nobody_is_dropped_for_first_times_of_a_quieter_moment(monkeypatch):
+    clock = Clock(monkeypatch)
+    contestants = [clock.contestant(seconds) for seconds in (1.7e-3, 1.8e-3)]
+    contestants[0].first = 1e-3
+    measure.race(contestants, 10, Bird([False] * 1000))
+    assert len(contestants[0].times) == len(contestants[1].times) > measure.SAMPLES_TO_DROP
+
+
 def test_the_time_limit_counts_clean_rounds(monkeypatch):
     clock = Clock(monkeypatch)
     contestants = [clock.contestant(seconds) for seconds in (0.5, 0.55)]

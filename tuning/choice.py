@@ -20,8 +20,8 @@ REASONS = {
 class Contender:
     """One candidate as ``explain`` shows it. Times in seconds per call, sizes in bytes, None where it was not timed.
 
-    estimate: the cost model's time. error: measured max|y - y64| / max|y64|, else the expected one. verdict: why it was
-    not chosen; "chosen" for the one that was.
+    seconds: the smallest seen, which is what choices compare. estimate: the cost model's time. error: measured
+    max|y - y64| / max|y64|, else the expected one. verdict: why it was not chosen; "chosen" for the one that was.
     """
 
     algorithm: str

@@ -156,12 +156,16 @@ class Contestant:
         return min(self.times, default=self.first)
 
     @property
+    def pace(self) -> float:
+        """Smallest time in the rounds so far, disturbed or not: all that run met the same ones."""
+        return min(self.times + self.disturbed)
+
+    @property
     def hopeless_beyond(self) -> float:
-        """The best candidate's time below which this one need not run on."""
-        times = self.times + self.disturbed  # what is slow even at its best has lost, disturbed or not
-        if len(times) < SAMPLES_TO_DROP:
+        """The best candidate's pace below which this one need not run on: what is slow even at its best has lost."""
+        if len(self.times) + len(self.disturbed) < SAMPLES_TO_DROP:
             return 0.0
-        return min(times) / (1 + (DROP - 1) * SAMPLES_TO_DROP / max(SAMPLES_TO_DROP, len(self.times)))
+        return self.pace / (1 + (DROP - 1) * SAMPLES_TO_DROP / max(SAMPLES_TO_DROP, len(self.times)))
 
     def record(self) -> Record:
         """What is known at the end."""
@@ -308,7 +312,7 @@ def racing(
             for contestant in running:
                 contestant.throw_away()
         accurate = [each for each in running if each.error <= accuracy] or running
-        best = min(each.fastest for each in accurate)
+        best = min(each.pace for each in accurate)
         running = [each for each in running if best >= each.hopeless_beyond]
         if was_quiet and quiet:
             settled = settled + 1 if halves_agree([each for each in accurate if each in running]) else 0

@@ -149,7 +149,7 @@ def _choose(request: Request, tune: str, algorithm: str, effort: Effort) -> Choi
     if named and len(allowed) == 1:
         source = "named"
     contenders = _contenders(request, found, chosen, estimates, known, _refused(request, found, algorithm))
-    seconds = estimates[chosen] if best is None or best.seconds is None else best.seconds
+    seconds = estimates[chosen] if best is None or best.fastest is None else best.fastest
     note = "while it was busy" if best is not None and best.noisy else ""
     return Choice(chosen.algorithm, dict(chosen.params), source, seconds, None if best is None else best.error, contenders, note)
 
@@ -304,7 +304,7 @@ def _contenders(
                 each.algorithm,
                 dict(each.params),
                 estimates[each],
-                None if record is None else record.seconds,
+                None if record is None else record.fastest,
                 None if record is None else record.spread,
                 error,
                 each.workspace_bytes,

@@ -87,13 +87,16 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 def show(rows: Sequence[Row], title: str) -> None:
     """The table of what was chosen, and the time of all layers together."""
-    counts = {row.threads for row in rows}
-    left_out = {"threads"} if len(counts) == 1 else set()
-    table = _table({name: 0 for name in WIDTHS if name not in left_out}, f"{title}, {_threads(rows[0].threads)}" if left_out else title)
-    for row in rows:
-        cells = _cells(row)
-        table.add_row(*(cell for name, cell in cells.items() if name not in left_out))
-    console.print(table)
+    cells = [_cells(row) for row in rows]
+    widths = {name: max(len(name), *(_width(each[name]) for each in cells)) for name in WIDTHS}
+    if len({row.threads for row in rows}) == 1:
+        del widths["threads"]
+        title = f"{title}, {_threads(rows[0].threads)}"
+    _fit(widths, console)
+    table = _table(widths, title)
+    for each in cells:
+        table.add_row(*(each[name] for name in widths))
+    console.print(table, width=max(_whole(widths), console.width), crop=False)
     show_sums(rows)
 
 
@@ -133,22 +136,35 @@ def listing_of(wanted: Sequence[tuple[Layer, Request]], title: str) -> Listing |
     widths = dict(WIDTHS)
     for layer, _ in wanted:
         cells = _cells_of_layer(layer)
-        widths |= {name: max(widths[name], len(Text.from_markup(cell)), len(name)) for name, cell in cells.items()}
+        widths |= {name: max(widths[name], _width(cell), len(name)) for name, cell in cells.items()}
     counts = {request.threads for _, request in wanted}
     if len(counts) == 1:
         del widths["threads"]
         title = f"{title}, {_threads(*counts)}"
-    for name in SPARED:
-        if sum(widths.values()) + 2 * len(widths) > stderr.width:
-            del widths[name]
+    _fit(widths, stderr)
     return Listing(widths, title)
+
+
+def _fit(widths: dict[str, int], to: Console) -> None:
+    """Leave columns out until the others fit the terminal; a file is as wide as it needs to be."""
+    for name in SPARED:
+        if to.is_terminal and _whole(widths) > to.width:
+            del widths[name]
+
+
+def _whole(widths: dict[str, int]) -> int:
+    return sum(widths.values()) + 2 * len(widths)
+
+
+def _width(cell: str) -> int:
+    return len(Text.from_markup(cell))
 
 
 def _table(widths: dict[str, int], title: str | None = None) -> Table:
     table = new_table(title)
     for name, width in widths.items():
         style = "bold green" if name == "fastest" else None
-        table.add_column(name, style=style, no_wrap=True, justify="right" if name in RIGHT else "left", width=width or None)
+        table.add_column(name, style=style, no_wrap=True, justify="right" if name in RIGHT else "left", width=width)
     return table
 
 
