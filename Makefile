@@ -72,10 +72,13 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.installed
 		echo "Compiling what changed"; $(RUN) setup.py --quiet build_clib build_ext --inplace; fi
 	@touch $@
 
+# From a copy of the sources: objects of the two builds must not meet.
 $(EMULATED)/.built: $(SOURCES) $(shell find convopt tuning -name '*.py') $(VENV)/.installed
-	@echo "Compiling for emulation"; rm -rf $(EMULATED) build
-	CONVOPT_EMULATE=avx512 $(PIP) install --no-build-isolation --no-deps --target $(EMULATED) .
-	@rm -rf build; touch $@
+	@echo "Compiling for emulation: some minutes"; rm -rf $(EMULATED); mkdir -p $(EMULATED)/source
+	@tar --exclude='*.so' --exclude=generated --exclude=__pycache__ -c setup.py pyproject.toml MANIFEST.in README.md LICENSE convopt tuning \
+		| tar -x -C $(EMULATED)/source
+	CONVOPT_EMULATE=avx512 $(PIP) install --no-build-isolation --no-deps --target $(EMULATED) $(EMULATED)/source
+	@rm -rf $(EMULATED)/source; touch $@
 
 # What an extra of pyproject.toml asks for, beside the package that is already there.
 $(VENV)/.extras-%: $(VENV)/.installed

@@ -285,7 +285,8 @@ typedef void convopt_limit_read(ptrdiff_t count, const void *from, void *result)
  *
  * `steps` has two offsets per step, the channels from which the two vectors are read; a form's one-source body reads
  * only the first. panel[step] is vl lane numbers, integers as long as an element, never falling, those from vl on
- * meaning the second vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable elements. */
+ * meaning the second vector; then a vector of weights per tap. `bias`, NULL or the first lane's, has vl readable
+ * elements. */
 #define CONVOPT_GROUPED_ROWS 7  /* most output rows of a form, on any ISA */
 #define CONVOPT_GROUPED_AHEAD 4 /* so many strides of columns beyond the last must be readable; they are prefetched */
 typedef struct {
