@@ -3,7 +3,7 @@
 The image is cut into overlapping tiles (see ``fft_tiles``). Filters are real, so two real tiles are transformed as the
 real and imaginary part of one complex tile and come back so. SIMD lanes are channels. Two roads:
 
-* *dense*: three phases for a batch of tile pairs. Rows of all tiles are transformed as they are read from the image;
+* *dense*: three steps for a batch of tile pairs. Rows of all tiles are transformed as they are read from the image;
   then, column by column, transform, one complex matrix product (pairs x channels times channels x filters) per
   frequency, inverse transform, all while the column is in cache; then rows are transformed back and stored.
   Columns of mirrored frequencies go together: their filter spectra are conjugates, so half of them is kept.
@@ -12,7 +12,8 @@ real and imaginary part of one complex tile and come back so. SIMD lanes are cha
 * *fan* (many filters on a channel or a few): lanes of the input spectra are pairs of tiles, lanes of the output spectra
   filters. The spectra of one pair stay in the second-level cache from product to image; large results bypass the caches.
 
-Every thread works on rows or columns of its own. Spectra are kept in the order the transforms leave them in.
+Strides and dilations make phases, each of stride 1 (see ``fft_phases``): those of the output are more tiles, those of the
+input more channels. Every thread works on rows or columns of its own. Spectra are kept in the order the transforms leave them in.
 """
 
 import math
@@ -64,7 +65,8 @@ def work(shape, params, threads):
         parts = shape.groups * (params["nw"] // 2 + 1)
     return Work(
         gemm_flops=cut.gemm_flops(vl),
-        gemm_efficiency=0.9,
+        # Where a multiply-add cannot broadcast its operand, loading it is as much work again.
+        gemm_efficiency=0.9 if kernels(shape.itemsize).nv_max > 3 else 0.65,
         vector_flops=cut.vector_flops(vl),
         moved_bytes=cut.moved_bytes(vl),
         parts=parts,

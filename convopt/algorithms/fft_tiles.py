@@ -196,7 +196,7 @@ class Tiling:
         if self.fans_out(vl):
             return self.product_flops(vl) + 0.3 * transforms
         if not self.is_pointwise:
-            return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.75) * transforms
+            return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.6) * transforms
         flops = 0.2 * self.product_flops(vl) + 0.35 * transforms * (1 + self.workspace_bytes(vl) / TWICE_AS_SLOW_BYTES)
         if self.lanes_are_tiles(vl):
             forth, back = self.planes(vl)
