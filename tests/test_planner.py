@@ -436,13 +436,13 @@ def test_the_explanation_shows_every_candidate_and_why(stage):
 def test_a_choice_at_hand_is_quick(stage):
     stage.candidates, stage.seconds = [candidate(1)], {1: 1e-3}
     planner.choose(REQUEST, "measure")
-    times = []
-    for _ in range(50):
+    fastest, end = 1.0, time.monotonic() + 10  # other machines on the same cores slow this one down for seconds
+    while fastest >= 5e-6 and time.monotonic() < end:
         start = time.perf_counter()
         for _ in range(100):
             planner.choose(REQUEST, "measure")
-        times.append((time.perf_counter() - start) / 100)
-    assert min(times) < 2e-5
+        fastest = min(fastest, (time.perf_counter() - start) / 100)
+    assert fastest < 5e-6
 
 
 # The cost model
