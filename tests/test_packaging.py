@@ -78,7 +78,8 @@ def test_wheel_works_outside_the_tree(wheel, tmp_path):
         x = np.arange(2 * 6 * 7 * 3, dtype="f4").reshape(2, 6, 7, 3)
         y = convopt.conv2d(x, np.ones((3, 3, 3, 4), "f4"), padding="SAME")
         assert y.shape == (2, 6, 7, 4)
-        assert y[0, 1, 1, 0] == x[0, :3, :3].sum()
+        # Winograd rounds where the direct sum of small integers does not, and either may be chosen.
+        assert np.isclose(y[0, 1, 1, 0], x[0, :3, :3].sum())
         from convopt.tuning import networks
         assert "lenet5" in networks.networks()
         print(convopt.conv2d(x, np.ones((3, 3, 3, 4), "f4"), tune="estimate").sum() > 0)
