@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tuner_common import arguments, fresh_cache, percentiles, report, requests, within
 
-from convopt.tuning import cache, measure, planner, records
+from convopt.tuning import cache, measure, measure_race, planner, records
 from convopt.tuning.candidates import Request, candidates
 from convopt.tuning.records import FLIP
 
@@ -40,7 +40,7 @@ def duel(request: Request, labels: list[str]) -> list[float]:
     timed = measure.measure(request, wanted, limit=measure.THOROUGH.limit, rounds=measure.THOROUGH.rounds)
     times = {each.label: each.fastest for each in timed if each.fastest is not None}
     fastest = min(times.values())
-    return [times.get(label, fastest * measure.DROP) / fastest for label in labels]
+    return [times.get(label, fastest * measure_race.DROP) / fastest for label in labels]
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ FLOORS = [
         "convopt.tuning.measure_canary",
         "convopt.tuning.measure_steps",
     ],
+    ["convopt.tuning.measure_race"],
     ["convopt.tuning.measure"],
     ["convopt.tuning.rules", "convopt.tuning.measure_speeds"],
     ["convopt.tuning.planner", "convopt.tuning.exchange"],

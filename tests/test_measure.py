@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convopt.algorithms import reference
 from convopt.errors import WorkspaceError
 from convopt.shape import ConvShape
-from convopt.tuning import candidates, check, measure, measure_canary, measure_speeds, measure_steps
+from convopt.tuning import candidates, check, measure, measure_speeds
 from convopt.tuning.candidates import Request
 
 SHAPE = ConvShape(2, 14, 14, 16, 24, 3, 3, pads=((1, 1), (1, 1)))
@@ -201,41 +202,6 @@ def test_an_interrupt_leaves_the_collector_as_it_was():
     assert gc.isenabled()
 
 
-class Clock:
-    """A clock that only contestants move."""
-
-    def __init__(self, monkeypatch):
-        self.now = 0.0
-        for module in (measure, measure_canary, measure_steps):
-            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
-
-    def contestant(self, seconds, disturbed=()):
-        calls = iter(range(10**9))
-
-        def call():
-            self.now += seconds * (20 if next(calls) in disturbed else 1)
-
-        return measure.Contestant(CANDIDATES[0], call, 0.0, lambda: False)
-
-
-def test_the_slow_are_dropped_and_the_race_ends(monkeypatch):
-    clock = Clock(monkeypatch)
-    fast, close, slow, absent = (clock.contestant(seconds) for seconds in (1e-3, 1.01e-3, 1.6e-3, 2.1e-3))
-    measure.race([slow, close, fast, absent], limit=10)
-    assert absent.times == []
-    assert absent.record().fastest == 2.1e-3
-    assert len(slow.times) == measure.SAMPLES_TO_DROP
-    assert len(fast.times) == len(close.times) == measure.ROUNDS
-
-
-def test_a_disturbed_first_call_drops_nobody(monkeypatch):
-    clock = Clock(monkeypatch)
-    steady, disturbed = clock.contestant(1.2e-3), clock.contestant(1e-3, disturbed=(0, 1))
-    measure.race([steady, disturbed], limit=10)
-    assert disturbed.fastest < steady.fastest
-    assert disturbed.record().samples >= measure.SETTLED
-
-
 def test_later_candidates_of_a_beaten_algorithm_are_left_out(monkeypatch):
     clock = Clock(monkeypatch)
     seconds = {CANDIDATES[0]: 1e-3, CANDIDATES[1]: 2e-3, CANDIDATES[2]: 3e-3}
@@ -256,30 +222,6 @@ def test_later_candidates_of_a_beaten_algorithm_are_left_out(monkeypatch):
     assert all(record.seconds for record in measure.measure(REQUEST, list(others.values()), make=make))
 
 
-def test_a_first_time_far_behind_is_confirmed(monkeypatch):
-    clock = Clock(monkeypatch)
-    disturbed, slow = clock.contestant(1e-3, disturbed=(0, 1)), clock.contestant(3e-3)
-    for contestant in (disturbed, slow):
-        contestant.confirm(1e-3)
-    assert disturbed.first == pytest.approx(1e-3)
-    assert slow.first == pytest.approx(3e-3)
-
-
-def test_a_race_keeps_to_its_time(monkeypatch):
-    clock = Clock(monkeypatch)
-    contestants = [clock.contestant(seconds) for seconds in (1.0, 1.1)]
-    start = clock.now
-    measure.race(contestants, limit=3)
-    assert clock.now - start < 3 + 2.1 + 1e-6
-
-
-def test_short_calls_are_repeated_to_a_sample(monkeypatch):
-    contestant = Clock(monkeypatch).contestant(1e-6)
-    assert contestant.repeats >= measure.SAMPLE / 1e-6 * 0.99
-    contestant.sample()
-    assert contestant.fastest == pytest.approx(1e-6)
-
-
 def test_the_costs_of_measuring_grow_with_the_candidates():
     assert measure.cost(SHAPE, [1e-3]) < measure.cost(SHAPE, [1e-3, 1e-3]) < measure.cost(SHAPE, [1e-3] * 100) < 2.0
     assert measure.cost(SHAPE, [1e-9]) > 0
@@ -293,142 +235,3 @@ def test_speeds_are_plausible_and_quickly_measured():
     assert 1e8 < speeds.memory_all < 1e13
     assert 1e-7 < speeds.wake < 1e-3
     assert {"direct", "direct/depthwise"} <= set(speeds.slowness)
-
-
-class Bird:
-    """A canary whose looks are given; quiet when they are used up."""
-
-    def __init__(self, looks):
-        self.looks = iter(looks)
-
-    def is_quiet(self):
-        return next(self.looks, True)
-
-
-def test_disturbed_rounds_are_thrown_away(monkeypatch):
-    clock = Clock(monkeypatch)
-    # Its calls: one at the start, then two a round, the first of them untimed.
-    first, second = clock.contestant(1e-3, disturbed=(6, 8)), clock.contestant(1.1e-3)
-    # Before the race, then after each round: the third is disturbed, and with it the fourth, before which the canary still was.
-    measure.race([first, second], 10, Bird([True, True, True, False]))
-    assert len(first.times) == len(second.times) == measure.ROUNDS
-    assert len(first.disturbed) == 2
-    assert max(first.times) == pytest.approx(1e-3)
-    assert first.record().noisy == 0
-
-
-def test_a_machine_that_is_never_quiet_is_not_waited_for(monkeypatch):
-    clock = Clock(monkeypatch)
-    first, second = clock.contestant(1e-3), clock.contestant(1.1e-3)
-    measure.race([first, second], 10, Bird([False] * 1000))
-    assert len(first.times) == measure.PATIENCE * measure.ROUNDS
-    assert first.record().noisy == second.record().noisy == 1
-    long = clock.contestant(1.0)
-    begin = clock.now
-    measure.race([long], 3, Bird([False] * 1000))
-    assert clock.now - begin <= 3 * measure.PATIENCE + 1
-
-
-def test_the_slow_are_dropped_on_a_busy_machine_too(monkeypatch):
-    clock = Clock(monkeypatch)
-    fast, slow = clock.contestant(1e-3), clock.contestant(1.9e-3)
-    measure.race([fast, slow], 10, Bird([False] * 1000))
-    assert len(fast.times) > len(slow.times) == measure.SAMPLES_TO_DROP
-
-
-def test_nobody_is_dropped_for_first_times_of_a_quieter_moment(monkeypatch):
-    clock = Clock(monkeypatch)
-    contestants = [clock.contestant(seconds) for seconds in (1.7e-3, 1.8e-3)]
-    contestants[0].first = 1e-3
-    measure.race(contestants, 10, Bird([False] * 1000))
-    assert len(contestants[0].times) == len(contestants[1].times) > measure.SAMPLES_TO_DROP
-
-
-def test_the_time_limit_counts_clean_rounds(monkeypatch):
-    clock = Clock(monkeypatch)
-    contestants = [clock.contestant(seconds) for seconds in (0.5, 0.55)]
-    measure.race(contestants, 4, Bird([True, True, True, False, True]))
-    assert len(contestants[0].times) == 4
-    assert len(contestants[0].disturbed) == 2
-
-
-@pytest.mark.parametrize(
-    ("looks", "quiet"),
-    [
-        ([1.0, 1.0, 1.1, 2.0, 1.0], [True, True, True, False, True]),
-        # A core that is hot is slower than it ever was, all the time: what matters is whether it becomes slower still.
-        ([1.3, 1.3, 1.35, 1.3, 1.9, 1.3], [True, True, True, True, False, True]),
-        # What is so slow from the beginning to the end is not heat.
-        ([2.0, 2.0, 2.1, 2.0], [False] * 4),
-    ],
-)
-def test_the_canary_notices_what_slows_it(monkeypatch, looks, quiet):
-    canary = measure_canary.Canary(1)
-    clock = Clock(monkeypatch)
-    seconds = iter(look for look in looks for _ in range(1 + measure_canary.CALLS))  # the first call of a look is not timed
-
-    def plan(x, out):
-        clock.now += 1e-4 * next(seconds) / measure_canary.CALLS
-
-    canary._plan, canary._usual = plan, {canary._place: 1e-4}
-    assert [canary.is_quiet() for _ in looks] == quiet
-
-
-def test_canaries_run_on_every_instruction_set(isa, monkeypatch):
-    monkeypatch.setattr(measure_canary.Canary, "_usual", {})
-    for threads in (1, 2):
-        measure_canary.Canary(threads).is_quiet()
-        assert 1e-6 < measure_canary.Canary._usual[isa, threads] < 1
-
-
-def test_steps_go_on_while_they_are_paid_for(monkeypatch):
-    clock = Clock(monkeypatch)
-
-    def steps():
-        for seconds in (1.0, 3.0, 1.0):
-            clock.now += seconds
-            yield
-        clock.now += 1.0
-
-    rest = measure_steps.Instalments(steps())
-    taken = []
-    for seconds in (0.0, 0.5, 1.0, 2.9, 7.0, 7.0):
-        rest.pay(seconds)
-        taken.append(rest.seconds)
-    # The first one's length nobody knows; then none is begun that may be too long for what was paid, and nothing is after the last.
-    assert taken == [1.0, 1.0, 4.0, 4.0, 6.0, 6.0]
-    assert rest.done
-
-
-def test_a_race_whose_halves_disagree_goes_on(monkeypatch):
-    """Each of two is faster than the other every second time."""
-    clock = Clock(monkeypatch)
-
-    def contestant(even, odd):
-        calls = iter(range(10**9))
-
-        def call():
-            clock.now += (even, odd)[next(calls) // 2 % 2]  # an untimed call, a timed one
-
-        return measure.Contestant(CANDIDATES[0], call, 0.0, lambda: False)
-
-    steady, other = clock.contestant(1e-3), contestant(0.97e-3, 1.03e-3)
-    measure.race([steady, other], limit=0.5)
-    assert len(steady.times) > 2 * measure.ROUNDS
-    assert measure.preferred([steady, other], [1.0, 1.02]) is steady
-
-
-def test_the_inaccurate_do_not_set_the_pace(monkeypatch):
-    clock = Clock(monkeypatch)
-    contestants = [clock.contestant(seconds) for seconds in (1e-3, 1.5e-3, 1.52e-3, 2.4e-3)]
-    contestants[0].error = 1.0
-    measure.race(contestants, 10, accuracy=1e-5)
-    assert [len(each.times) >= measure.ROUNDS for each in contestants] == [True, True, True, False]
-
-
-def test_a_new_process_knows_the_canarys_usual_time(monkeypatch):
-    monkeypatch.setattr(measure_canary.Canary, "_usual", {("avx2", 1): 2e-4})
-    for nonsense in (None, [1], {"avx2": 1e-4}, {"avx2/1": "1"}, {"avx2/1": -1.0}, {"avx2/x": 1e-4}):
-        measure_canary.Canary.recall(nonsense)
-    measure_canary.Canary.recall({"avx2/1": 1e-4, "avx512/2": 1.5e-4})
-    assert measure_canary.Canary.usual() == {"avx2/1": 2e-4, "avx512/2": 1.5e-4}  # what was seen here counts more

@@ -3,23 +3,14 @@
 Only here and in the other files of that name is a clock looked at.
 
 First every candidate computes its result once, which is checked (see ``check``): a wrong or overrunning one is never
-timed. Then the others race: in rounds, each once per round in random order, so that whatever disturbs the machine
-disturbs all alike; those far behind drop out, the sooner the more they were timed. Every other round and the rounds between
-are two races of their own: while these would choose differently, so would another day, and the race goes on. At the end every
-result is checked once more.
-
-Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than
-it does otherwise, something else had the machine, and the round is thrown away; nor does it count towards the time limit. A machine
-that is never quiet is not waited for for ever: then all rounds count, and the records say that they are noisy.
+timed. Then the others race (see ``measure_race``), and at the end every result is checked once more.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from time import perf_counter
 from typing import Protocol
 
@@ -34,30 +25,18 @@ from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
 from .check import Trial, comparing_seconds
 from .measure_canary import Canary
+from .measure_race import ABSENT, DROP, ROUNDS_TO_DROP, SAMPLE, WARM, Contestant, Race
 from .measure_steps import Steps, all_of
-from .records import TIE, Record
+from .records import Record, record_of
 
 #: Seconds of racing per problem.
 LIMIT = 1.0
-#: Seconds of the shortest sample: shorter calls are repeated within it.
-SAMPLE = 2e-4
-#: A candidate is dropped once its best time is so many times that of the best candidate ...
-DROP = 1.5
-#: ... after so many samples: any single one may have met a time slice of another process. After n times as many clean ones, an
-#: nth of that lead is enough: the more they are, the less the next may still gain.
-SAMPLES_TO_DROP = 3
-#: Those whose first times are so many times the best one's do not start. These are times of different moments: hence more than DROP.
-ABSENT = 2.0
-#: Rounds of a race at least, and in how many successive ones its two halves must have chosen alike.
-ROUNDS, SETTLED = 16, 5
-#: Seconds of a call from which on it matters little that the others had the caches; a shorter one is called once untimed before.
-WARM = 5e-3
+#: Rounds of a race at least.
+ROUNDS = 24
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
 #: Seconds that random arguments and the right result take, for layers as they usually are; and making each candidate's plan.
 CHECKS, EACH_CHECK = 0.005, 0.001
-#: Disturbed rounds end a race once all rounds are so many times those that clean ones would have been, or take so long.
-PATIENCE = 3.0
 #: Why a candidate is rejected that wrote beside its output.
 OVERRUN = "writes outside its output"
 
@@ -70,7 +49,7 @@ class Effort:
     rounds: int
 
 
-QUICK, NORMAL, THOROUGH = Effort(0.1, 6), Effort(LIMIT, ROUNDS), Effort(2.0, 30)
+QUICK, NORMAL, THOROUGH = Effort(0.1, 6), Effort(LIMIT, ROUNDS), Effort(2.0, 40)
 
 
 class Runnable(Protocol):
@@ -95,103 +74,6 @@ def make_plan(request: Request, candidate: Candidate, trial: Trial) -> Runnable:
         bias=trial.bias,
         activation=request.activation,
         threads=request.threads,
-    )
-
-
-class Contestant:
-    """A candidate in a race and the times of its calls so far, seconds; apart from them, those of disturbed rounds.
-
-    call: what is timed. error: of its result. overran: whether something beside the output was written to since last asked.
-    noisy: whether those of disturbed rounds had to do.
-    """
-
-    def __init__(self, candidate: Candidate, call: Callable[[], object], error: float, overran: Callable[[], bool]) -> None:
-        self.candidate = candidate
-        self.call = call
-        self.error = error
-        self.overran = overran
-        self.overrunning = False
-        self.times: list[float] = []
-        self.disturbed: list[float] = []
-        self.noisy = False
-        self.repeats = 1
-        self.first = self._run()
-        if self.first < SAMPLE:
-            self.repeats = math.ceil(SAMPLE / max(self.first, 1e-7))
-            self.first = self._run()  # a call alone says too little
-            self.repeats = max(1, math.ceil(SAMPLE / self.first))
-
-    def confirm(self, best: float) -> None:
-        """If the first time is far behind the best candidate's, try again: it may have met a time slice of another process."""
-        for _ in range(SAMPLES_TO_DROP - 1):
-            if self.first > DROP * best:
-                self.first = min(self.first, self._run())
-
-    def _run(self) -> float:
-        call = self.call
-        start = perf_counter()
-        for _ in repeat(None, self.repeats):
-            call()
-        seconds = (perf_counter() - start) / self.repeats
-        self.overrunning |= self.overran()
-        return seconds
-
-    def sample(self) -> None:
-        """Time it once more, with the caches as they are where one layer is called again and again."""
-        if self.first < WARM:
-            self.call()
-        self.times.append(self._run())
-
-    def throw_away(self) -> None:
-        """The last round was disturbed: its time does not count."""
-        self.disturbed.append(self.times.pop())
-
-    def make_do(self) -> None:
-        """Take the disturbed rounds for want of better ones."""
-        self.times, self.disturbed, self.noisy = self.times + self.disturbed, [], True
-
-    @property
-    def fastest(self) -> float:
-        """Smallest time so far."""
-        return min(self.times, default=self.first)
-
-    @property
-    def pace(self) -> float:
-        """Smallest time in the rounds so far, disturbed or not: all that run met the same ones."""
-        return min(self.times + self.disturbed)
-
-    @property
-    def hopeless_beyond(self) -> float:
-        """The best candidate's pace below which this one need not run on: what is slow even at its best has lost."""
-        if len(self.times) + len(self.disturbed) < SAMPLES_TO_DROP:
-            return 0.0
-        return self.pace / (1 + (DROP - 1) * SAMPLES_TO_DROP / max(SAMPLES_TO_DROP, len(self.times)))
-
-    def record(self) -> Record:
-        """What is known at the end."""
-        times = self.times or [self.first]
-        low, high = np.quantile(times, [0.25, 0.75])
-        return record_of(
-            self.candidate,
-            seconds=float(f"{low:.4g}"),
-            fastest=float(f"{min(times):.4g}"),
-            spread=float(f"{high / low - 1:.3g}"),
-            error=float(f"{self.error:.3g}"),
-            samples=len(times),
-            noisy=int(self.noisy),
-        )
-
-
-def record_of(candidate: Candidate, **measured: object) -> Record:
-    """The record of a candidate with what was measured."""
-    return Record(
-        candidate.algorithm,
-        candidate.params,
-        candidate.revision,
-        candidate.workspace_bytes,
-        candidate.packed_bytes,
-        candidate.spreads_nonfinite,
-        **measured,  # type: ignore[arg-type]
     )
 
 
@@ -246,12 +128,13 @@ def measuring(
             contestants[-1].confirm(min(each.first for each in contestants))
         checking += perf_counter() - started
         yield
-    yield from racing(contestants, max(limit, checking / 2), Canary(request.threads), rounds, request.accuracy)
+    race = Race(contestants, request.accuracy)
+    yield from race.steps(max(limit, checking / 2), Canary(request.threads), rounds)
     for contestant in contestants:
         rejected = OVERRUN if contestant.overrunning else ""
         if not rejected:
             rejected, _ = verify(contestant.call, contestant.candidate, trial)
-        records.append(record_of(contestant.candidate, rejected=rejected) if rejected else contestant.record())
+        records.append(record_of(contestant.candidate, rejected=rejected) if rejected else race.record(contestant))
     return records
 
 
@@ -275,74 +158,6 @@ def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tu
     return "", error
 
 
-def race(
-    contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS, accuracy: float = math.inf
-) -> None:
-    """All steps of ``racing``."""
-    all_of(racing(contestants, limit, canary, least, accuracy))
-
-
-def racing(
-    contestants: Sequence[Contestant], limit: float, canary: Canary | None = None, least: int = ROUNDS, accuracy: float = math.inf
-) -> Steps[None]:
-    """Time contestants against each other until it is clear which are fastest, for `limit` clean seconds at most (and a round).
-
-    least: clean rounds, unless the time is up before. accuracy: what is less accurate runs along, but the others need not keep up
-    with it unless there are none.
-    """
-    best = min((each.first for each in contestants if each.error <= accuracy), default=math.inf)
-    for contestant in contestants:
-        contestant.confirm(best)
-    running = [each for each in contestants if each.first <= ABSENT * best]
-    order = random.Random()
-    rounds = settled = all_rounds = 0
-    clean = spent = 0.0
-    quiet = canary is None or canary.is_quiet()
-    while running and (rounds < least or settled < SETTLED):
-        order.shuffle(running)
-        start = perf_counter()
-        for contestant in running:
-            contestant.sample()
-        seconds = perf_counter() - start
-        was_quiet, quiet = quiet, canary is None or canary.is_quiet()
-        all_rounds, spent = all_rounds + 1, spent + seconds
-        if was_quiet and quiet:
-            rounds, clean = rounds + 1, clean + seconds
-        else:
-            for contestant in running:
-                contestant.throw_away()
-        accurate = [each for each in running if each.error <= accuracy] or running
-        best = min(each.pace for each in accurate)
-        running = [each for each in running if best >= each.hopeless_beyond]
-        if was_quiet and quiet:
-            settled = settled + 1 if halves_agree([each for each in accurate if each in running]) else 0
-        if clean > limit or (len(running) == 1 and rounds >= SETTLED):
-            break
-        if spent > PATIENCE * limit or (all_rounds >= PATIENCE * least and rounds < all_rounds / PATIENCE):
-            break
-        yield
-    if rounds < min(SETTLED, all_rounds) and clean <= limit:
-        for contestant in contestants:
-            contestant.make_do()
-
-
-def halves_agree(running: Sequence[Contestant]) -> bool:
-    """Whether either half of the rounds chooses the same, or at least what is as fast."""
-    if any(len(each.times) < 2 for each in running):
-        return False
-    one, other = (preferred(running, [min(each.times[half::2]) for each in running]) for half in (0, 1))
-    return max(one.fastest, other.fastest) <= TIE * min(one.fastest, other.fastest)
-
-
-def preferred(running: Sequence[Contestant], times: Sequence[float]) -> Contestant:
-    """What ``records.select`` would choose by these times."""
-    best = min(times)
-    tied = [
-        (each.error, each.candidate.workspace_bytes, time, each) for each, time in zip(running, times, strict=True) if time <= TIE * best
-    ]
-    return min(tied, key=lambda each: each[:3])[3]
-
-
 def cost(shape: ConvShape, estimates: Sequence[float], limit: float = LIMIT, rounds: int = ROUNDS) -> float:
     """Seconds that measuring candidates of such estimated times will take, roughly: checks, first calls, race."""
     samples = [max(SAMPLE, seconds) for seconds in estimates]
@@ -350,7 +165,7 @@ def cost(shape: ConvShape, estimates: Sequence[float], limit: float = LIMIT, rou
     first = sum(5 * seconds + sample for seconds, sample in zip(estimates, samples, strict=True))
     checks = CHECKS + len(estimates) * (EACH_CHECK + 2 * comparing_seconds(shape))
     raced = (
-        (sample + (seconds if seconds < WARM else 0.0)) * (rounds if seconds <= near else SAMPLES_TO_DROP if seconds <= absent else 0)
+        (sample + (seconds if seconds < WARM else 0.0)) * (rounds if seconds <= near else ROUNDS_TO_DROP if seconds <= absent else 0)
         for seconds, sample in zip(estimates, samples, strict=True)
     )
     return checks + first + min(max(limit, (checks + first) / 2), sum(raced))

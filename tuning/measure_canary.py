@@ -18,11 +18,11 @@ from .candidates import Request, candidates
 
 #: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
 SHAPE, CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
-#: A round is disturbed where the canary takes so many times its usual time in this race: the lower quartile of its looks there,
-#: for a core that has worked hard is slower than a rested one; but no more than HOT times its shortest time ever, which is
-#: forgotten by a hundredth per race: what slows the machine all the while must show as well. HOT times DISTURBED stays under
-#: what somebody else's work on the core's other thread does, 1.5 times.
-DISTURBED, HOT, FORGOTTEN = 1.2, 1.2, 1.01
+#: A round is disturbed where the canary takes so many times its usual time in this race: the median of its looks there, for a core
+#: that has worked hard, or whose other thread works for somebody else, is slower than a rested one, about 1.6 times at worst, and all
+#: contestants meet that alike; but no more than SLOWED times its shortest time ever, which is forgotten by a hundredth per race: what
+#: takes the machine away all the while must show as well.
+DISTURBED, SLOWED, FORGOTTEN = 1.2, 1.6, 1.01
 #: Looks that only bring it to its usual speed.
 WARMING = 5
 
@@ -70,5 +70,5 @@ class Canary:
         seconds = perf_counter() - start
         usual = self._usual[self._place] = min(seconds, self._usual[self._place])
         bisect.insort(self._looks, seconds)
-        here = self._looks[len(self._looks) // 4]
-        return seconds <= DISTURBED * max(usual, min(here, HOT * usual))
+        here = self._looks[len(self._looks) // 2]
+        return seconds <= DISTURBED * max(usual, min(here, SLOWED * usual))

@@ -26,8 +26,8 @@ EXPECTED_SLACK = 3.0
 class Record:
     """One candidate as it was seen. Times in seconds per call, sizes in bytes; None where it was not timed.
 
-    seconds: lower quartile, which a busy machine disturbs less than the median. fastest: smallest, which is what choices
-    compare. spread: interquartile range over the lower quartile.
+    seconds: lower quartile, which a busy machine disturbs less than the median. fastest: in the best moment of the race, which is
+    what choices compare; see ``measure_race``. spread: interquartile range over the lower quartile.
     error: max|y - y64| / max|y64|, measured. noisy: how often in succession something disturbed the machine all the while.
     rejected: why it must never be chosen, "" where nothing is wrong with it.
     """
@@ -77,6 +77,19 @@ class Record:
         if (type(record.algorithm), type(record.rejected), type(record.spreads_nonfinite)) != (str, str, bool):
             raise TypeError(f"not a record: {values}")
         return record
+
+
+def record_of(candidate: Candidate, **measured: Any) -> Record:
+    """The record of a candidate with what was measured."""
+    return Record(
+        candidate.algorithm,
+        candidate.params,
+        candidate.revision,
+        candidate.workspace_bytes,
+        candidate.packed_bytes,
+        candidate.spreads_nonfinite,
+        **measured,
+    )
 
 
 def to_json(records: Iterable[Record]) -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""Racing: which of several calls is fastest, on a machine that others use too.
+
+In each round every contestant is timed once, in random order. What slows the machine for a while (another process, the core's
+other hardware thread, a lower clock) slows all of a round nearly alike, so only times of the same round are compared: what counts
+is how many times longer than the others' mean a contestant took, at the median of the rounds. The shortest time of all, which is
+what one takes on a machine of one's own, meets the machine's best moment for some contestants and misses it for others.
+
+Those far behind drop out, the sooner the more rounds there were. Every other round and the rounds between are two races of
+their own: while these would choose differently, so would another day, and the race goes on.
+
+Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than it
+did, something took part of the round away, from some contestants more than from others: the round does not count, nor does its
+time. A machine that is never quiet is not waited for for ever: then all rounds count, and the records say that they are noisy.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+
+from .candidates import Candidate
+from .measure_steps import Steps
+from .records import TIE, Record, record_of
+
+#: Seconds of the shortest sample: shorter calls are repeated within it.
+SAMPLE = 2e-4
+#: Seconds of a call from which on it matters little that the others had the caches; a shorter one is called once untimed before.
+WARM = 5e-3
+#: A contestant is dropped once it takes so many times as long as the best one ...
+DROP = 1.5
+#: ... in so many rounds: any single one may have met a time slice of another process. After n times as many that count, an
+#: nth of that lead is enough: the more they are, the less the next may still change.
+ROUNDS_TO_DROP = 3
+#: Those whose first times are so many times the best one's do not start. These are times of different moments: hence more than DROP.
+ABSENT = 2.0
+#: In so many successive rounds the two halves of a race must have chosen alike.
+SETTLED = 5
+#: Disturbed rounds end a race once all rounds are so many times those that are wanted, or take so many times as long as they may.
+PATIENCE = 3.0
+
+
+class Watch(Protocol):
+    """What tells whether something disturbs the machine now: a ``Canary``, or a stand-in of the tests."""
+
+    def is_quiet(self) -> bool: ...
+
+
+class Contestant:
+    """A candidate in a race.
+
+    call: what is timed. error: of its result. overran: whether something beside the output was written to since last asked.
+    first: seconds of a call before the race. times: seconds of a call, in each round from the first on.
+    """
+
+    def __init__(self, candidate: Candidate, call: Callable[[], object], error: float, overran: Callable[[], bool]) -> None:
+        self.candidate = candidate
+        self.call = call
+        self.error = error
+        self.overran = overran
+        self.overrunning = False
+        self.times: list[float] = []
+        self.repeats = 1
+        self.first = self._run()
+        if self.first < SAMPLE:
+            self.repeats = math.ceil(SAMPLE / max(self.first, 1e-7))
+            self.first = self._run()  # a call alone says too little
+            self.repeats = max(1, math.ceil(SAMPLE / self.first))
+
+    def confirm(self, best: float) -> None:
+        """If the first time is far behind the best one, try again: it may have met a time slice of another process."""
+        for _ in range(ROUNDS_TO_DROP - 1):
+            if self.first > DROP * best:
+                self.first = min(self.first, self._run())
+
+    def sample(self) -> None:
+        """Time it once more, with the caches as they are where one layer is called again and again."""
+        if self.first < WARM:
+            self.call()
+        self.times.append(self._run())
+
+    def _run(self) -> float:
+        call = self.call
+        start = perf_counter()
+        for _ in repeat(None, self.repeats):
+            call()
+        seconds = (perf_counter() - start) / self.repeats
+        self.overrunning |= self.overran()
+        return seconds
+
+
+class Race:
+    """Contestants against each other.
+
+    accuracy: a contestant with a larger error runs along, but the others need not keep up with it unless there are none.
+    quiet: by round, whether nothing disturbed it. running: who is still in it. noisy: whether disturbed rounds had to do.
+    """
+
+    def __init__(self, contestants: Sequence[Contestant], accuracy: float = math.inf) -> None:
+        best = min((each.first for each in contestants if each.error <= accuracy), default=math.inf)
+        for contestant in contestants:
+            contestant.confirm(best)
+        self.running = [each for each in contestants if each.first <= ABSENT * best]
+        self.accuracy = accuracy
+        self.quiet: list[bool] = []
+        self.noisy = False
+
+    def steps(self, limit: float, canary: Watch | None, least: int) -> Steps[None]:
+        """Run until it is clear who is fastest, for `limit` seconds of quiet rounds at most (and a round), in `least` of them at least."""
+        order = random.Random()
+        settled = 0
+        clean = spent = 0.0
+        quiet = canary is None or canary.is_quiet()
+        while self.running and (self.quiet.count(True) < least or settled < SETTLED):
+            shuffled = order.sample(self.running, len(self.running))
+            start = perf_counter()
+            for contestant in shuffled:
+                contestant.sample()
+            seconds = perf_counter() - start
+            was_quiet, quiet = quiet, canary is None or canary.is_quiet()
+            self.quiet.append(was_quiet and quiet)
+            spent += seconds
+            self._drop()
+            if self.quiet[-1]:
+                clean += seconds
+                settled = settled + 1 if self._halves_agree() else 0
+            rounds = self.quiet.count(True)
+            if clean > limit or (len(self.running) == 1 and rounds >= SETTLED):
+                break
+            if spent > PATIENCE * limit or (len(self.quiet) >= PATIENCE * least and rounds < len(self.quiet) / PATIENCE):
+                break
+            yield
+        self.noisy = self.quiet.count(True) < min(SETTLED, len(self.quiet)) and clean <= limit
+
+    def record(self, contestant: Contestant) -> Record:
+        """What is known of a contestant at the end."""
+        rounds = self._counting(contestant)
+        times = [contestant.times[each] for each in rounds] or [contestant.first]
+        fastest = min(times)
+        if rounds and contestant not in self.running[:1]:
+            # Beside one and the same of those that ran to the end: its best time, and the ratio of both in the same rounds.
+            pacemaker = self.running[0]
+            pace = min(pacemaker.times[each] for each in self._counting(pacemaker))
+            own, others = (self._ratio(each, rounds) for each in (contestant, pacemaker))
+            fastest = pace * own / others
+        low, high = np.quantile(times, [0.25, 0.75])
+        return record_of(
+            contestant.candidate,
+            seconds=float(f"{low:.4g}"),
+            fastest=float(f"{fastest:.4g}"),
+            spread=float(f"{high / low - 1:.3g}"),
+            error=float(f"{contestant.error:.3g}"),
+            samples=len(times),
+            noisy=int(self.noisy and bool(rounds)),
+        )
+
+    @property
+    def _accurate(self) -> list[Contestant]:
+        """Of those running the accurate ones; all if none is."""
+        return [each for each in self.running if each.error <= self.accuracy] or self.running
+
+    def _counting(self, contestant: Contestant) -> list[int]:
+        """The rounds of a contestant that count: the quiet ones, all where these do not suffice."""
+        rounds = list(range(len(contestant.times)))
+        quiet = [each for each in rounds if self.quiet[each]]
+        return quiet if quiet and not self.noisy else rounds
+
+    def _ratio(self, contestant: Contestant, rounds: Sequence[int]) -> float:
+        """How many times longer it took than all that are still running, at the median of these rounds."""
+        others = np.log([[each.times[number] for number in rounds] for each in self.running]).mean(axis=0)
+        return float(np.exp(np.median(np.log([contestant.times[number] for number in rounds]) - others)))
+
+    def _drop(self) -> None:
+        """Let those go that are far behind."""
+        rounds = [number for number, quiet in enumerate(self.quiet) if quiet]
+        lead = (DROP - 1) * ROUNDS_TO_DROP / max(ROUNDS_TO_DROP, len(rounds))
+        if len(rounds) < ROUNDS_TO_DROP:
+            rounds = list(range(len(self.quiet)))
+            if len(rounds) < PATIENCE * ROUNDS_TO_DROP:
+                return
+        ratios = {each: self._ratio(each, rounds) for each in self.running}
+        best = min(ratios[each] for each in self._accurate)
+        self.running = [each for each in self.running if ratios[each] <= best * (1 + lead)]
+
+    def _halves_agree(self) -> bool:
+        """Whether either half of the quiet rounds chooses the same, or at least what is as fast."""
+        rounds = [number for number, quiet in enumerate(self.quiet) if quiet]
+        if len(rounds) < 2:
+            return False
+        accurate = self._accurate
+        one, other = (preferred(accurate, [self._ratio(each, rounds[half::2]) for each in accurate]) for half in (0, 1))
+        ratios = [self._ratio(each, rounds) for each in (one, other)]
+        return max(ratios) <= TIE * min(ratios)
+
+
+def preferred(contestants: Sequence[Contestant], times: Sequence[float]) -> Contestant:
+    """What ``records.select`` would choose by these times."""
+    best = min(times)
+    tied = [
+        (each.error, each.candidate.workspace_bytes, time, each)
+        for each, time in zip(contestants, times, strict=True)
+        if time <= TIE * best
+    ]
+    return min(tied, key=lambda each: each[:3])[3]
