@@ -8,38 +8,11 @@ import time
 from dataclasses import replace
 
 import pytest
+from made_up import REQUEST, SHAPE, candidate, record
 
 from convopt.algorithms import ALGORITHMS
-from convopt.algorithms.contract import Work
 from convopt.errors import CacheMiss, DTypeError, ShapeError, UnsupportedError, WorkspaceError
-from convopt.shape import ConvShape
 from convopt.tuning import cache, cost_model, measure, measure_speeds, planner, records
-from convopt.tuning.candidates import Candidate, Request
-from convopt.tuning.records import Record
-
-SHAPE = ConvShape(1, 14, 14, 32, 64, 3, 3, pads=((1, 1), (1, 1)))
-REQUEST = Request(SHAPE, bias=False, activation=None, threads=1, constant_filters=True)
-
-
-def candidate(number, megaflops=10.0, **more):
-    """A candidate of an algorithm nobody built, told apart by its parameter."""
-    values = {
-        "algorithm": "direct",
-        "params": (("nv", number),),
-        "revision": 1,
-        "spreads_nonfinite": False,
-        "expected_error": 1e-7,
-        "workspace_bytes": 1000 * number,
-        "packed_bytes": 0,
-        "layout_bytes": 0,
-        "work": Work(megaflops * 1e6, 0.9, 0.0, 0.0, 100),
-    }
-    return Candidate(**{**values, **more})
-
-
-def record(number, fastest=1e-3, **more):
-    values = {"revision": 1, "workspace_bytes": 1000 * number, "packed_bytes": 0, "seconds": fastest, "error": 1e-7, "samples": 10}
-    return Record(**{"algorithm": "direct", "params": (("nv", number),), "fastest": fastest, **values, **more})
 
 
 def steps_of(function):
@@ -65,9 +38,9 @@ class Stage:
         numbers = [dict(each.params)["nv"] for each in candidates]
         self.measured.append(numbers)
         return [
-            measure.record_of(each, rejected="wrong")
+            records.record_of(each, rejected="wrong")
             if number in self.rejected
-            else measure.record_of(each, fastest=self.seconds[number], seconds=self.seconds[number], error=each.expected_error, samples=9)
+            else records.record_of(each, fastest=self.seconds[number], seconds=self.seconds[number], error=each.expected_error, samples=9)
             for number, each in zip(numbers, candidates, strict=True)
         ]
 
@@ -83,68 +56,6 @@ def forget():
         store.close()
     cache._stores.clear()
     cache._generation += 1
-
-
-# Choosing among records
-
-
-def test_select_takes_the_fastest():
-    assert records.select([record(1, 2e-3), record(2, 1e-3), record(3, 3e-3)], REQUEST).label == "direct:nv=2"
-
-
-def test_select_breaks_ties_by_error_then_by_workspace():
-    close = [record(1, 1.009e-3, error=2e-7), record(2, 1e-3, error=2e-6), record(3, 1.015e-3, error=1e-8)]
-    assert records.select(close, REQUEST).label == "direct:nv=1"
-    assert records.select([record(3, 1e-3), record(1, 1.009e-3), record(2, 1.001e-3)], REQUEST).label == "direct:nv=1"
-
-
-def test_select_obeys_every_limit():
-    known = [
-        record(1, 1e-3, error=5e-5),
-        record(2, 2e-3, error=5e-6, spreads_nonfinite=True),
-        record(3, 3e-3),
-        record(4, 1e-4, rejected="wrong"),
-    ]
-    assert records.select(known, replace(REQUEST, accuracy=1e-4)).label == "direct:nv=1"
-    assert records.select(known, REQUEST).label == "direct:nv=2"
-    assert records.select(known, replace(REQUEST, finite_only=True)).label == "direct:nv=3"
-    assert records.select(known, replace(REQUEST, max_workspace=2000)).label == "direct:nv=2"
-    assert records.select(known, replace(REQUEST, max_workspace=1500)) is None
-    assert records.select([record(1, rejected="wrong", fastest=None)], REQUEST) is None
-    assert records.select([], REQUEST) is None
-
-
-def test_select_keeps_the_most_accurate_where_none_is_accurate_enough():
-    known = [record(1, 1e-3, error=5e-4), record(2, 2e-3, error=3e-5)]
-    assert records.select(known, replace(REQUEST, accuracy=1e-9)).label == "direct:nv=2"
-
-
-def test_records_survive_json():
-    known = (record(1, rejected="wrong", fastest=None, seconds=None), record(2, spreads_nonfinite=True, spread=0.1))
-    assert records.from_json(records.to_json(known)) == known
-
-
-@pytest.mark.parametrize(
-    "value",
-    [None, 1, "text", [], {}, {"records": 1}, {"records": [1]}, {"records": [{}]}]
-    + [
-        {"records": [{**record(1).to_json(), name: bad}]}
-        for name, bad in [
-            ("params", {"nv": "1"}),
-            ("params", [1]),
-            ("seconds", "fast"),
-            ("seconds", -1.0),
-            ("fastest", 1e999),
-            ("workspace_bytes", 1.5),
-            ("revision", None),
-            ("algorithm", 7),
-            ("rejected", 7),
-            ("unheard_of", 1),
-        ]
-    ],
-)
-def test_values_that_are_no_records_are_a_miss(value):
-    assert records.from_json(value) == ()
 
 
 # Levels
@@ -443,56 +354,6 @@ def test_a_choice_at_hand_is_quick(stage):
             planner.choose(REQUEST, "measure")
         fastest = min(fastest, (time.perf_counter() - start) / 100)
     assert fastest < 5e-6
-
-
-# The cost model
-
-
-def estimate(request=REQUEST, speeds=cost_model.TYPICAL["avx2"], **more):
-    return cost_model.estimate(candidate(1, **more), request, speeds)
-
-
-def test_estimates_grow_with_what_there_is_to_do():
-    base = estimate()
-    assert estimate(megaflops=20) > base
-    assert estimate(layout_bytes=10**6) > base
-    assert estimate(work=Work(1e7, 0.45, 0.0, 0.0, 100)) > base
-    assert estimate(work=Work(1e7, 0.9, 1e7, 0.0, 100)) > base
-    assert estimate(work=Work(1e7, 0.9, 0.0, 1e7, 100)) > base
-    assert estimate(replace(REQUEST, constant_filters=False), packed_bytes=10**6) > estimate(packed_bytes=10**6)
-    assert estimate(replace(REQUEST, shape=replace(SHAPE, dtype="float64"))) > base
-    assert estimate(speeds=cost_model.TYPICAL["generic"]) > base > estimate(speeds=cost_model.TYPICAL["avx512"])
-
-
-def test_an_algorithm_known_to_be_slower_than_it_says_is_estimated_so():
-    slow = replace(cost_model.TYPICAL["avx2"], slowness={"direct": 2.0})
-    assert estimate(speeds=slow) == pytest.approx(2 * estimate(), rel=0.02)
-    assert estimate(replace(REQUEST, shape=replace(SHAPE, groups=32)), speeds=slow) == estimate()
-
-
-def test_threads_help_where_there_is_work_for_them():
-    two = replace(REQUEST, threads=2)
-    assert estimate(two, megaflops=100) < 0.6 * estimate(megaflops=100)
-    assert estimate(two, work=Work(1e7, 0.9, 0.0, 0.0, 1)) == estimate(work=Work(1e7, 0.9, 0.0, 0.0, 1))
-    assert estimate(two, megaflops=0.01) > estimate(megaflops=0.01)
-    three_parts = Work(1e8, 0.9, 0.0, 0.0, 3)
-    assert estimate(two, work=three_parts) > 0.6 * estimate(work=three_parts)
-
-
-def test_speeds_survive_json_and_nonsense_is_refused():
-    speeds = cost_model.TYPICAL["avx512"]
-    assert cost_model.Speeds.from_json(speeds.to_json()) == speeds
-    assert cost_model.Speeds.from_json(replace(speeds, slowness={"fft": 2.0}).to_json()).slowness == {"fft": 2.0}
-    for bad in (
-        None,
-        1,
-        {},
-        {**speeds.to_json(), "peak": "x"},
-        {**speeds.to_json(), "peak": 0},
-        {**speeds.to_json(), "more": 1},
-        {**speeds.to_json(), "slowness": {"fft": -1}},
-    ):
-        assert cost_model.Speeds.from_json(bad) is None
 
 
 # A busy machine
