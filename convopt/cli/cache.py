@@ -42,7 +42,8 @@ def ls(
         return
     table = new_table(f"{len(found)} entries of {machine.fingerprint()}")
     for name in ("problem", "fastest", "time", "error", "candidates", "age", "from"):
-        table.add_column(name, justify="left" if name in ("problem", "fastest", "from") else "right", no_wrap=name != "problem")
+        justify = "left" if name in ("problem", "fastest", "from") else "right"
+        table.add_column(name, justify=justify, no_wrap=name != "problem", overflow="fold")  # keys are there to be copied
     for entry in found:
         best = entry.best
         cells = ("-", "-", "-") if best is None else (best.label, _time(best.fastest), _error(best))

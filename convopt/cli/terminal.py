@@ -34,8 +34,8 @@ R = TypeVar("R")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
-#: Columns where the output goes to a file or a pipe, and COLUMNS does not say.
-_WIDTH = 120
+#: Columns where the output goes to a file or a pipe, and COLUMNS does not say: enough for every table, none takes more than it needs.
+_WIDTH = 240
 #: Seconds between lines of progress that no terminal shows.
 _SAY_EVERY = 20.0
 

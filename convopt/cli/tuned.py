@@ -96,7 +96,7 @@ def show(rows: Sequence[Row], title: str) -> None:
     table = _table(widths, title)
     for each in cells:
         table.add_row(*(each[name] for name in widths))
-    console.print(table, width=max(_whole(widths), console.width), crop=False)
+    console.print(table)
     show_sums(rows)
 
 
@@ -146,14 +146,15 @@ def listing_of(wanted: Sequence[tuple[Layer, Request]], title: str) -> Listing |
 
 
 def _fit(widths: dict[str, int], to: Console) -> None:
-    """Leave columns out until the others fit the terminal; a file is as wide as it needs to be."""
+    """Leave columns out until the others fit."""
     for name in SPARED:
-        if to.is_terminal and _whole(widths) > to.width:
+        if _whole(widths) > to.width:
             del widths[name]
 
 
 def _whole(widths: dict[str, int]) -> int:
-    return sum(widths.values()) + 2 * len(widths)
+    """Characters of a line: after each column a blank of its own and one of the frame's, and one before them all."""
+    return sum(widths.values()) + 2 * len(widths) + 1
 
 
 def _width(cell: str) -> int:
