@@ -259,7 +259,7 @@ def _request(
         accuracy=limit,
         finite_only=finite_only,
         max_workspace=workspace_limit(max_workspace),
-        deterministic=_flag("CONVOPT_DETERMINISTIC") if deterministic is None else _boolean("deterministic", deterministic),
+        deterministic=is_deterministic() if deterministic is None else _boolean("deterministic", deterministic),
     )
 
 
@@ -316,11 +316,11 @@ def _thread_count(threads: Any) -> int:
     return parallel.current(count)
 
 
-def _flag(variable: str) -> bool:
-    """Whether an environment variable is set to something that means yes."""
-    value = os.environ.get(variable, "")
+def is_deterministic() -> bool:
+    """Whether CONVOPT_DETERMINISTIC says yes: what holds where a call does not say. Raises ShapeError where it says neither."""
+    value = os.environ.get("CONVOPT_DETERMINISTIC", "")
     if value.lower() not in _YES | _NO:
-        raise ShapeError(f"{variable} is {value!r}; expected 1 or 0")
+        raise ShapeError(f"CONVOPT_DETERMINISTIC is {value!r}; expected 1 or 0")
     return value.lower() in _YES
 
 

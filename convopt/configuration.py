@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,10 @@ class Configuration:
             idle.append(serving)
         self.spent += time.perf_counter() - started
         if self.spent > self.allowance:
-            _tuner.pay(self)
+            try:
+                _tuner.pay(self)
+            except Exception as error:  # the result is there: whatever measuring ran into must not lose it
+                warnings.warn(f"{self.request.key()} could not be measured: {error!r}", RuntimeWarning, stacklevel=2)
         return result
 
     def settle(self) -> None:
@@ -153,7 +157,9 @@ class Configurations:
 
     def add(self, key: Any, configuration: Configuration) -> None:
         """Keep a configuration under a key, and others only while there is room."""
-        self._table[key] = configuration
+        most_bytes()  # may be no number: then nothing is kept
+        with self._guard:
+            self._table[key] = configuration
         self.shrink(configuration)
 
     def shrink(self, keep: Configuration) -> None:
@@ -183,9 +189,10 @@ class Configurations:
 
     def clear(self) -> None:
         """Forget all."""
-        for each in list(self._table.values()):
-            each.forgotten = True
-        self._table.clear()
+        with self._guard:
+            for each in self._table.values():
+                each.forgotten = True
+            self._table.clear()
 
 
 def most_bytes() -> int:
@@ -213,21 +220,29 @@ def build(
     request: Request, algorithm: str, level: str, w: NDArray[Any] | None, bias: ArrayLike | None, input_shape: tuple[int, ...],
     follows_default: bool = False,
 ) -> ConvPlan:  # fmt: skip
-    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less.
+    """Choose and prepare; where memory does not suffice, again with an algorithm that needs less scratch memory.
 
     follows_default: the plan's calls use as many threads as the default is then, not always those of the request.
     """
     if not isinstance(algorithm, str):
         raise DTypeError(f"algorithm is {algorithm!r}; expected 'auto' or a name such as 'direct'")
     recording.note(request)
+    failed: WorkspaceError | None = None
     while True:
-        choice: Choice = planner.choose(request, level, algorithm)
+        try:
+            choice: Choice = planner.choose(request, level, algorithm)
+        except WorkspaceError:
+            if failed is None:
+                raise
+            raise failed from None
         try:
             return ConvPlan(
                 request.shape, choice.algorithm, dict(choice.params), w, bias=bias, activation=request.activation,
                 threads=None if follows_default else request.threads, input_shape=input_shape, choice=choice,
             )  # fmt: skip
         except WorkspaceError as error:
-            if algorithm != "auto" or not error.needed:
-                raise
-            request = replace(request, max_workspace=error.needed - 1)
+            failed = failed or error
+            workspace = choice.contenders[0].workspace_bytes
+            if algorithm != "auto" or not workspace:
+                raise failed from None
+            request = replace(request, max_workspace=workspace - 1)

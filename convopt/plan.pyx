@@ -224,7 +224,7 @@ cdef class ConvPlan:
         array = self.checked_filters(filters)
         try:
             convolver = prepare(self.algorithm, self.shape, self.params)
-            convolver.pack_filters(array, thread_limit(self.wanted_threads))
+            convolver.pack_filters(array, min(self.threads, thread_limit(self.wanted_threads)))
         except MemoryError as error:
             needed = self.packed_bytes
             raise WorkspaceError(f"{self.algorithm} needs {needed} bytes for packed filters: {error}", needed) from None
@@ -237,7 +237,12 @@ cdef class ConvPlan:
             x = self.checked_input(x)
         if not self.fits(filters, 4, self.filter_dims, cnp.NPY_ARRAY_CARRAY_RO):
             filters = self.checked_filters(filters)
-        self.convolver.take_filters(cnp.PyArray_DATA(<cnp.ndarray>filters), thread_limit(self.wanted_threads), True)
+        threads = min(self.threads, thread_limit(self.wanted_threads))
+        try:
+            self.convolver.take_filters(cnp.PyArray_DATA(<cnp.ndarray>filters), threads, True)
+        except MemoryError as error:
+            needed = self.packed_bytes
+            raise WorkspaceError(f"{self.algorithm} needs {needed} bytes for packed filters: {error}", needed) from None
         if self.bias is not None:
             self.set_bias(bias)
         self.has_filters = True

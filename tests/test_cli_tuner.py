@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import pytest
 
@@ -206,6 +207,52 @@ def test_tune_refuses_new_mistakes(cli, tmp_path):
     assert_refused(cli("tune", "--network", "lenet5", "--effort", "heroic"), "--effort is 'heroic'")
     (tmp_path / "model.keras").write_bytes(b"nonsense")
     assert_refused(cli("tune", tmp_path / "model.keras"), "no file that Keras 3 saved")
+    assert_refused(cli("tune", "n1" + "h" * 300), "File name too long")
+    assert_refused(cli("tune", 'mb1ic3ih8oc8oh6kh3n"' + "a" * 300 + '"', "--threads", "0"), "--threads is '0'")
+    assert_refused(cli("cache", "export", "/"), "Is a directory")
+    assert cli("cache", "prune", "--days", "inf").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        [],
+        None,
+        {"config": {"layers": None}},
+        {"class_name": "Conv2D", "config": {"name": "a"}, "build_config": {"input_shape": [None, 4, 4, 4]}},
+        {
+            "class_name": "Conv2D",
+            "config": {"kernel_size": [1, 1], "filters": 4, "groups": 0, "strides": 1, "padding": "same", "dilation_rate": 1},
+            "build_config": {"input_shape": [None, 4, 4, 4]},
+        },
+        {"class_name": "Conv2D", "config": {"kernel_size": "3"}, "build_config": {"input_shape": "1234"}},
+    ],
+)
+def test_keras_files_that_make_no_sense_are_refused(cli, tmp_path, config):
+    file = tmp_path / "model.keras"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    result = cli("tune", file)
+    assert result.exit_code == 2
+    assert "model.keras" in result.stderr
+
+
+def test_markup_in_what_is_shown_is_shown(cli, monkeypatch):
+    monkeypatch.setenv("CONVOPT_BLOCK", "*[/a]* fft")
+    assert "*[/a]* fft" in cli("info").stdout
+
+
+def test_what_is_remembered_is_said_to_be(cli):
+    arguments = ("tune", "1x6x6x4", "3x3x4x8", "--threads", "1")
+    cli(*arguments, "--effort", "quick")
+    cache.load()  # as a new process does
+    assert "verify --update" in cli(*arguments, "--effort", "thorough").stderr
+
+
+def test_conv2d_takes_what_was_tuned_for_fresh_filters(cli):
+    cli("tune", "1x6x6x4", "3x3x4x8", "--threads", "1", "--fresh-filters", "--effort", "quick")
+    explained = cli("explain", "1x6x6x4", "3x3x4x8", "--threads", "1", "--fresh-filters", "--json")
+    assert json.loads(explained.stdout)["source"] == "cache"
 
 
 @pytest.mark.parametrize("words", [["1x6x6x4", "3x3x4x8", "pad=SAME"], ['mb1_ic4ih6_oc8oh6_kh3ph1_n"conv*2"']])

@@ -1,6 +1,7 @@
 """What conv2d keeps between calls: bounded by bytes; tuned once, while other threads go on."""
 
 import os
+import sys
 import threading
 import time
 
@@ -11,7 +12,7 @@ import convopt
 from convopt import configuration
 from convopt.algorithms import parallel
 from convopt.configuration import configurations
-from convopt.errors import ShapeError
+from convopt.errors import ShapeError, WorkspaceError
 from convopt.shape import ConvShape
 from convopt.tuning import measure, planner
 from convopt.tuning.candidates import Request
@@ -217,3 +218,64 @@ def test_deterministic_is_a_setting_of_the_environment(monkeypatch):
     monkeypatch.setenv("CONVOPT_DETERMINISTIC", "perhaps")
     with pytest.raises(ShapeError, match="CONVOPT_DETERMINISTIC is 'perhaps'"):
         convopt.conv2d(X, W)
+
+
+def test_what_goes_wrong_with_measuring_does_not_lose_the_result(monkeypatch):
+    expected = convopt.conv2d(X, W, threads=1)
+    found = the_only()
+    found.spent = 1e9
+
+    def failing(*arguments, **effort):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(measure, "measuring", failing)
+    with pytest.warns(RuntimeWarning, match="could not be measured"):
+        y = convopt.conv2d(X, W, threads=1)
+    np.testing.assert_allclose(y, expected, atol=1e-4)
+    assert found.allowance == float("inf")
+
+
+def test_memory_that_never_suffices_is_an_error_and_no_loop(monkeypatch):
+    tried = []
+
+    class Greedy:
+        def __init__(self, shape, algorithm, params, *arguments, **options):
+            tried.append((algorithm, *params.items()))
+            raise WorkspaceError(f"{algorithm} needs 5 bytes", 5)
+
+    monkeypatch.setattr(configuration, "ConvPlan", Greedy)
+    with pytest.raises(WorkspaceError, match="needs 5 bytes"):
+        convopt.plan(X.shape, W, tune="estimate", threads=1)
+    assert len(tried) == len(set(tried)) >= 1
+
+
+def test_threads_may_fill_and_clear_the_table_at_once():
+    failures = []
+
+    def fill(start):
+        try:
+            for height in range(start, start + 60):
+                convopt.conv2d(np.ones((1, 4 + height, 8, W.shape[2]), np.float32), W, threads=1, tune="estimate")
+                if height % 7 == 0:
+                    configurations.clear()
+        except Exception as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=fill, args=(60 * number,)) for number in range(4)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failures == []
+
+
+def test_a_limit_that_is_no_number_is_an_error_each_time(monkeypatch):
+    monkeypatch.setenv("CONVOPT_PLAN_MEMORY", "1G")
+    for _ in range(2):
+        with pytest.raises(ShapeError, match="CONVOPT_PLAN_MEMORY"):
+            convopt.conv2d(X, W)

@@ -220,3 +220,11 @@ def test_named_algorithms_serve_or_say_why_not(algorithm):
         else:
             with pytest.raises(UnsupportedError, match=algorithm):
                 convopt.conv2d(X, w, strides, "SAME", dilations=dilations, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_strides_beyond_all_images(data_format):
+    x = integers(*((1, 5, 5, 4) if data_format == "NHWC" else (1, 4, 5, 5)))
+    w = integers(3, 3, 4, 4)
+    y = convopt.conv2d(x, w, 2**30, data_format=data_format)
+    np.testing.assert_allclose(y, expected(x, w, 2**30, data_format=data_format), atol=1e-3)

@@ -54,3 +54,14 @@ def test_speeds_survive_json_and_nonsense_is_refused():
         {**speeds.to_json(), "slowness": {"fft": -1}},
     ):
         assert cost_model.Speeds.from_json(bad) is None
+
+
+@pytest.mark.parametrize("level2", [1 << 18, 1 << 21])
+def test_more_threads_never_read_slower_nor_faster_than_all_of_memory(monkeypatch, level2):
+    monkeypatch.setattr(cost_model.machine, "cache_bytes", {2: level2, 3: 32 << 20}.get)
+    speeds = cost_model.TYPICAL["avx2"]
+    for footprint in (1 << 20, 1 << 26, 1 << 34):
+        found = [cost_model._bandwidth(footprint, busy, speeds) for busy in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
+        assert found == sorted(found)
+        assert found[-1] > 0
+    assert found == pytest.approx([min(busy * speeds.memory, speeds.memory_all) for busy in (1, 2, 4, 8, 16, 32, 64, 128, 256)])

@@ -171,15 +171,18 @@ def test_a_fault_that_shows_only_later_is_found_and_no_other_blamed(spoil, reaso
     assert sound.rejected == ""
 
 
-def test_a_candidate_without_memory_leaves_no_record():
+@pytest.mark.parametrize("error", [WorkspaceError, MemoryError])
+def test_a_candidate_without_memory_leaves_a_record_that_says_nothing(error):
     def make(request, candidate, trial):
         if candidate is CANDIDATES[0]:
-            raise WorkspaceError("no memory")
+            raise error("no memory")
         return measure.make_plan(request, candidate, trial)
 
-    assert [record.params for record in measure.measure(REQUEST, CANDIDATES, limit=0.01, make=make)] == [
-        each.params for each in CANDIDATES[1:]
-    ]
+    found = {record.identity: record for record in measure.measure(REQUEST, CANDIDATES, limit=0.01, make=make)}
+    assert set(found) == {each.identity for each in CANDIDATES}
+    empty = found.pop(CANDIDATES[0].identity)
+    assert (empty.seconds, empty.rejected) == (None, "")
+    assert all(record.seconds for record in found.values())
 
 
 @pytest.mark.parametrize("constant", [True, False])

@@ -107,6 +107,20 @@ def test_short_calls_are_repeated_to_a_sample(clock):
     assert short.times == pytest.approx([1e-6])
 
 
+def test_a_disturbed_first_call_does_not_shorten_the_samples(clock):
+    disturbed = contestant(clock, lambda number: 1e-6 if number else 2e-3)
+    disturbed.confirm(1e-6)
+    disturbed.sample()
+    assert disturbed.repeats >= measure_race.SAMPLE / 1e-6 * 0.99
+
+
+def test_the_inaccurate_set_no_mark(clock):
+    contestants = [contestant(clock, 1e-3, error=1.0), contestant(clock, 2e-3)]
+    assert measure_race.to_beat(contestants, 1e-5) == pytest.approx(2e-3)
+    assert measure_race.to_beat(contestants[:1], 1e-5) == pytest.approx(1e-3)
+    assert measure_race.to_beat([], 1e-5) == math.inf
+
+
 def test_disturbed_rounds_do_not_count(clock):
     # Its calls: one at the start, then two a round, the first of them untimed.
     first, second = contestant(clock, 1e-3, disturbed=(6, 8)), contestant(clock, 1.02e-3)

@@ -34,7 +34,7 @@ class Stage:
         monkeypatch.setattr(measure, "measuring", steps_of(self.measure))
         monkeypatch.setattr(measure_speeds, "speeds", lambda: cost_model.TYPICAL["avx2"])
 
-    def measure(self, request, candidates, estimates=None, **effort):
+    def measure(self, request, candidates, estimates=None, *rest, **effort):
         numbers = [dict(each.params)["nv"] for each in candidates]
         self.measured.append(numbers)
         return [
@@ -79,6 +79,26 @@ def test_what_was_measured_is_remembered_and_not_measured_again(stage):
         choice = planner.choose(REQUEST, level)
         assert (choice.params, choice.source) == ({"nv": 2}, "cache")
     assert stage.measured == [[1, 2]]
+
+
+def test_what_cannot_be_remembered_is_no_miss(stage):
+    stage.candidates = [candidate(1)]
+    assert planner.choose(replace(REQUEST, deterministic=True), "cached").source == "estimate"
+    assert planner.choose(replace(REQUEST, shape=replace(SHAPE, n=0)), "cached").source == "estimate"
+
+
+def test_the_best_so_far_runs_once_beside_the_others(stage, monkeypatch):
+    stage.candidates, stage.seconds = [candidate(1), candidate(2)], {1: 1e-3, 2: 2e-3}
+    cache.put(REQUEST.key(), records.to_json([record(1, 9e-3, noisy=1), record(2, 1e-3, noisy=1)]))
+    monkeypatch.setattr(planner, "_measured_here", set())
+    planner.choose(REQUEST, "measure")
+    assert sorted(stage.measured[0]) == [1, 2]
+
+
+def test_verifying_measures_what_is_remembered_however_bad_its_estimate(stage):
+    stage.candidates, stage.seconds = [candidate(1, 1000), candidate(2, 10)], {1: 1e-3, 2: 2e-3}
+    planner.choose(REQUEST, "exhaustive")
+    assert [each.params for each in planner.remeasure(REQUEST)] == [(("nv", 1),), (("nv", 2),)]
 
 
 def test_an_estimate_gives_way_once_something_was_measured(stage):

@@ -26,7 +26,7 @@ def path() -> Path:
     """The user's directory."""
     chosen = os.environ.get("CONVOPT_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")

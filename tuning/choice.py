@@ -20,7 +20,7 @@ REASONS = {
 class Contender:
     """One candidate as ``explain`` shows it. Times in seconds per call, sizes in bytes, None where it was not timed.
 
-    seconds: the smallest seen, which is what choices compare. estimate: the cost model's time. error: measured
+    seconds: in the best moment of the race, which is what choices compare. estimate: the cost model's time. error: measured
     max|y - y64| / max|y64|, else the expected one. verdict: why it was not chosen; "chosen" for the one that was.
     """
 

@@ -115,7 +115,8 @@ def _bandwidth(footprint: int, busy: int, speeds: Speeds) -> float:
     """
     level2, level3, memory = measured_sizes()
     alone = (1 / speeds.level2, 1 / speeds.level3, max(1 / speeds.memory, busy / speeds.memory_all))
-    sizes = (math.log(level2 * busy), math.log(max(level3, 2 * level2 * busy)), math.log(memory))
+    level2, level3 = level2 * busy, max(level3, 2 * level2 * busy)
+    sizes = (math.log(level2), math.log(level3), math.log(max(memory, 2 * level3)))
     size = min(max(math.log(max(1, footprint)), sizes[0]), sizes[2])
     segment = int(size > sizes[1])
     within = (size - sizes[segment]) / (sizes[segment + 1] - sizes[segment])

@@ -6,6 +6,7 @@ each candidate the newer one.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -116,7 +117,7 @@ def prune(days: float | None = None, other_machines: bool = False) -> tuple[int,
     Returns how many entries are gone, and how many files. Raises OSError.
     """
     before = cache.items()
-    oldest = 0 if days is None else time.time_ns() - int(days * DAY)
+    oldest = 0 if days is None else time.time_ns() - int(min(days * DAY, time.time_ns()))
     files = cache.clear_other_machines() if other_machines else 0
 
     def change(item: Item) -> Any:
@@ -153,6 +154,8 @@ def _read(file: Path) -> tuple[str, list[Item]]:
 
 
 def _write(file: Path, fingerprint: str, items: Iterable[Item]) -> int:
+    if not file.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     lines = list(_lines(items))
     aside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:

@@ -17,7 +17,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convopt.errors import WorkspaceError
 from convopt.plan import ConvPlan
 from convopt.shape import ConvShape
 
@@ -25,7 +24,7 @@ from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
 from .check import Trial, comparing_seconds
 from .measure_canary import Canary
-from .measure_race import ABSENT, DROP, ROUNDS_TO_DROP, SAMPLE, WARM, Contestant, Race
+from .measure_race import ABSENT, DROP, ROUNDS_TO_DROP, SAMPLE, WARM, Contestant, Race, to_beat
 from .measure_steps import Steps, all_of
 from .records import Record, record_of
 
@@ -97,7 +96,7 @@ def measuring(
     make: Make = make_plan,
     rounds: int = ROUNDS,
 ) -> Steps[list[Record]]:
-    """Check and time the candidates, best guess first; a record of each, except those that memory does not suffice for.
+    """Check and time the candidates, best guess first; a record of each, one that says nothing where memory does not suffice.
 
     estimates: seconds, where given: an algorithm's later candidates are left out (with a record that says nothing) where
     its earlier ones show that they cannot win. limit: seconds of racing, or half as long as the checks took: of a large layer there would
@@ -113,19 +112,20 @@ def measuring(
     checking = 0.0
     for candidate in candidates:
         started = perf_counter()
-        if estimates and _hopeless(candidate, contestants, estimates):
+        if estimates and _hopeless(candidate, contestants, estimates, request.accuracy):
             records.append(record_of(candidate))
             continue
         try:
             call = _call(make(request, candidate, trial), request, trial)
             rejected, error = verify(call, candidate, trial)
-        except WorkspaceError:
+        except MemoryError:  # not here and now
+            records.append(record_of(candidate))
             continue
         if rejected:
             records.append(record_of(candidate, rejected=rejected))
         else:
             contestants.append(Contestant(candidate, call, error, trial.overran))
-            contestants[-1].confirm(min(each.first for each in contestants))
+            contestants[-1].confirm(to_beat(contestants, request.accuracy))
         checking += perf_counter() - started
         yield
     race = Race(contestants, request.accuracy)
@@ -138,12 +138,12 @@ def measuring(
     return records
 
 
-def _hopeless(candidate: Candidate, contestants: Sequence[Contestant], estimates: Mapping[Candidate, float]) -> bool:
+def _hopeless(candidate: Candidate, contestants: Sequence[Contestant], estimates: Mapping[Candidate, float], accuracy: float) -> bool:
     """Whether it is far behind, if the estimate is as wrong for it as for the same algorithm's candidates so far."""
     wrongness = [each.first / estimates[each.candidate] for each in contestants if each.candidate.algorithm == candidate.algorithm]
     if not wrongness:
         return False
-    return min(wrongness) * estimates[candidate] > DROP * min(each.first for each in contestants)
+    return min(wrongness) * estimates[candidate] > DROP * to_beat(contestants, accuracy)
 
 
 def verify(call: Callable[[], object], candidate: Candidate, trial: Trial) -> tuple[str, float]:

@@ -68,21 +68,26 @@ class Contestant:
         self.repeats = 1
         self.first = self._run()
         if self.first < SAMPLE:
-            self.repeats = math.ceil(SAMPLE / max(self.first, 1e-7))
+            self._repeat()
             self.first = self._run()  # a call alone says too little
-            self.repeats = max(1, math.ceil(SAMPLE / self.first))
+        self._repeat()
 
     def confirm(self, best: float) -> None:
         """If the first time is far behind the best one, try again: it may have met a time slice of another process."""
         for _ in range(ROUNDS_TO_DROP - 1):
             if self.first > DROP * best:
                 self.first = min(self.first, self._run())
+                self._repeat()
 
     def sample(self) -> None:
         """Time it once more, with the caches as they are where one layer is called again and again."""
         if self.first < WARM:
             self.call()
         self.times.append(self._run())
+
+    def _repeat(self) -> None:
+        """Call it as often in a sample as its first time asks for."""
+        self.repeats = max(1, math.ceil(SAMPLE / max(self.first, 1e-7)))
 
     def _run(self) -> float:
         call = self.call
@@ -94,6 +99,12 @@ class Contestant:
         return seconds
 
 
+def to_beat(contestants: Sequence[Contestant], accuracy: float) -> float:
+    """The best first time of those that are accurate enough, of all if none is; infinite without any."""
+    accurate = [each.first for each in contestants if each.error <= accuracy]
+    return min(accurate or (each.first for each in contestants), default=math.inf)
+
+
 class Race:
     """Contestants against each other.
 
@@ -102,7 +113,7 @@ class Race:
     """
 
     def __init__(self, contestants: Sequence[Contestant], accuracy: float = math.inf) -> None:
-        best = min((each.first for each in contestants if each.error <= accuracy), default=math.inf)
+        best = to_beat(contestants, accuracy)
         for contestant in contestants:
             contestant.confirm(best)
         self.running = [each for each in contestants if each.first <= ABSENT * best]

@@ -38,9 +38,11 @@ def _keras(file: Path) -> Iterator[tuple[str, ConvShape]]:
     try:
         with zipfile.ZipFile(file) as archive:
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ShapeError(f"no file that Keras 3 saved: {error}") from None
-    yield from _keras_layers(config)
+        yield from list(_keras_layers(config))
+    except ConvoptError:
+        raise
+    except (zipfile.BadZipFile, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ShapeError(f"no file that Keras 3 saved: {error!r}") from None
 
 
 def _keras_layers(entry: Any) -> Iterator[tuple[str, ConvShape]]:

@@ -98,7 +98,7 @@ def _layer(words: list[str]) -> Layer:
     count = 1
     for word in words[3:]:
         key, equals, value = word.partition("=")
-        if re.fullmatch(r"x[1-9]\d*", word):
+        if re.fullmatch(r"x[1-9]\d{0,8}", word, re.ASCII):
             count = int(word[1:])
         elif equals and key in _OPTIONS:
             name, convert = _OPTIONS[key]

@@ -82,10 +82,12 @@ def is_free() -> bool:
     return parallel.can_time() and not _measuring.locked()
 
 
-def budget(request: Request, effort: Effort = NORMAL) -> float:
-    """Seconds that choosing by "measure" would take now, roughly: 0 where nothing is left to measure."""
+def budget(request: Request, effort: Effort = NORMAL, tune: str = "measure") -> float:
+    """Seconds that choosing would take now, roughly: 0 where nothing is left to measure."""
+    if tune not in ("measure", "exhaustive"):
+        return 0.0
     allowed, estimates = _admitted(request, candidates(request), "auto")
-    missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), "measure")
+    missing = _missing(request, allowed, estimates, _remembered(request, "auto", allowed), tune)
     if not missing:
         return 0.0
     speeds = 0.0 if cache.get(SPEEDS_KEY) is not None else measure_speeds.SECONDS_OF_ALL
@@ -111,7 +113,11 @@ def remeasure(request: Request, algorithm: str = "auto") -> tuple[Record, ...]:
     with _measuring:
         allowed, estimates = _admitted(request, found, algorithm)
         missing = _missing(request, allowed, estimates, (), "measure")
-        return tuple(measure.measure(request, missing, estimates))
+        # First of all what is remembered as the best, however bad its estimate: it is what the question is about.
+        best = records.select(_of(_remembered(request, algorithm, found), allowed), request)
+        chosen = [each for each in allowed if best is not None and each.identity == best.identity]
+        Canary.recall(cache.get(CANARY_KEY))
+        return tuple(measure.measure(request, chosen + [each for each in missing if each not in chosen], estimates))
 
 
 def remember(request: Request, fresh: Iterable[Record], algorithm: str = "auto") -> None:
@@ -139,7 +145,7 @@ def _choose(request: Request, tune: str, algorithm: str, effort: Effort) -> Choi
     best = records.select(_of(known, allowed), request)
     if best is not None:
         chosen = next(each for each in allowed if each.identity == best.identity)
-    elif tune == "cached" and not (named and len(allowed) == 1):
+    elif tune == "cached" and not (named and len(allowed) == 1) and _is_measurable(request):
         raise CacheMiss(f"tune is 'cached', and nothing is remembered of {request.key()} in {cache.path()} for this machine")
     else:
         rejected = {record.identity for record in known if record.rejected}
@@ -202,10 +208,14 @@ def _of(known: Iterable[Record], allowed: Iterable[Candidate]) -> list[Record]:
     return [record for record in known if record.identity in identities]
 
 
+def _is_measurable(request: Request) -> bool:
+    """Whether anything could ever be remembered of it: not where there is nothing to compute, or nothing may be timed."""
+    return not (request.deterministic or request.shape.is_empty or 0 in request.shape.input_shape)
+
+
 def _can_measure(request: Request) -> bool:
-    """Not where there is nothing to compute, nor where timings mean nothing or as many threads as asked for cannot run."""
-    empty = request.shape.is_empty or 0 in request.shape.input_shape
-    return not empty and parallel.can_time() and parallel.current(request.threads) == request.threads
+    """Nor where timings mean nothing now, or as many threads as asked for cannot run."""
+    return _is_measurable(request) and parallel.can_time() and parallel.current(request.threads) == request.threads
 
 
 def _missing(
@@ -276,7 +286,11 @@ def _measuring_steps(
         best = records.select(_of(known, allowed), request)
         anchor = [each for each in allowed if best is not None and each.identity == best.identity]
         fresh = yield from measure.measuring(
-            request, anchor + missing, None if tune == "exhaustive" else estimates, limit=effort.limit, rounds=effort.rounds
+            request,
+            anchor + [each for each in missing if each not in anchor],
+            None if tune == "exhaustive" else estimates,
+            limit=effort.limit,
+            rounds=effort.rounds,
         )
         cache.put(key, records.to_json(records.merge(known, records.counted(known, fresh))))
         if Canary.usual() != cache.get(CANARY_KEY):

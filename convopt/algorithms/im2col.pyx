@@ -117,7 +117,7 @@ cdef class Implementation(Convolver):
     cdef bint every_row                      # band rows are numbered by (output row, tap), not by input row
 
     def __init__(self, shape, dict params):
-        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, step
+        cdef ptrdiff_t item = self.conv.itemsize, ow = max(<ptrdiff_t>1, self.conv.ow), most, extent_h, pixels
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
@@ -127,19 +127,20 @@ cdef class Implementation(Convolver):
         extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
         if self.conv.nchw:
             self.columns = (self.conv.group_k + self.mr - 1) // self.mr
-            most = BLOCK_BYTES // (self.conv.group_c * self.conv.stride_h * self.conv.stride_w * item)
+            # One divisor after the other: strides may be so large that their product is beyond all integers.
+            most = BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_h // self.conv.stride_w
             most = max(<ptrdiff_t>(4 * self.nr), most)
         else:
             self.columns = (self.conv.group_k + self.nr - 1) // self.nr
             self.runs = self.conv.r if self.conv.dilation_w == 1 else self.conv.r * self.conv.s
             self.length = self.depth // self.runs
-            step = self.conv.group_c * self.conv.stride_w * item
-            most = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.stride_h))
+            pixels = BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_w
+            most = max(<ptrdiff_t>self.mr, pixels // self.conv.stride_h)
             # Reading a panel for fewer pixels than it has channels costs more than reading the pixels for each panel, from L2;
             # so does a panel too large for L1.
-            self.step = STEP_BYTES // (step * self.conv.r)
+            self.step = STEP_BYTES // (self.conv.group_c * item) // self.conv.stride_w // self.conv.r
             if self.step < self.nr or self.nr * self.depth * item > 2 * STEP_BYTES:
-                self.step = max(<ptrdiff_t>self.mr, BLOCK_BYTES // (step * self.conv.r))
+                self.step = max(<ptrdiff_t>self.mr, pixels // self.conv.r)
             self.resident = whole(self.conv.group_k, self.kernels.vl) * self.depth * item <= STEP_BYTES
         if self.conv.n * self.conv.oh < FEW_UNITS:
             most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))

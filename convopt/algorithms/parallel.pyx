@@ -92,7 +92,7 @@ def _cgroup1_quota():
 def _initial_default():
     for name in ("CONVOPT_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "").split(",")[0].strip()
-        if text.isdigit() and 1 <= int(text) <= MAX_THREADS:
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_THREADS:
             return int(text)
         if text and name.startswith("CONVOPT"):
             warnings.warn(f"{name} is {text!r}; expected a number from 1 to {MAX_THREADS}; ignored", RuntimeWarning, stacklevel=2)

@@ -42,8 +42,9 @@ def ls(
         return
     table = new_table(f"{len(found)} entries of {machine.fingerprint()}")
     for name in ("problem", "fastest", "time", "error", "candidates", "age", "from"):
-        justify = "left" if name in ("problem", "fastest", "from") else "right"
-        table.add_column(name, justify=justify, no_wrap=name != "problem", overflow="fold")  # keys are there to be copied
+        left = name in ("problem", "fastest", "from")
+        # Keys are there to be copied: rather folded than cut.
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "problem", overflow="fold")
     for entry in found:
         best = entry.best
         cells = ("-", "-", "-") if best is None else (best.label, _time(best.fastest), _error(best))
@@ -68,7 +69,7 @@ def show(
     for each in sorted(entry.records, key=lambda record: (record.fastest is None, record.fastest or 0.0)):
         spread = "-" if each.spread is None else f"{100 * each.spread:.0f} %"
         sizes = byte_count(each.workspace_bytes), byte_count(each.packed_bytes)
-        remark = each.rejected or ("[bold green]chosen[/]" if each is best else "" if each.fastest else "not timed: without hope")
+        remark = escape(each.rejected) or ("[bold green]chosen[/]" if each is best else "" if each.fastest else "not timed: without hope")
         table.add_row(each.label, _time(each.fastest), _time(each.seconds), spread, str(each.samples), _error(each), *sizes, remark)
     console.print(table)
 
@@ -166,7 +167,7 @@ def _writing(file: Path, work: Any) -> Any:
     try:
         return work()
     except OSError as error:
-        raise WritingError(f"{file} cannot be written: {error.strerror}") from None
+        raise WritingError(f"{error.filename or file} cannot be read or written: {error.strerror}") from None
 
 
 class WritingError(ConvoptError):

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
-from convopt.api import accuracy_limit, workspace_limit
+from convopt.api import accuracy_limit, is_deterministic, workspace_limit
 from convopt.cli.terminal import JsonOption, byte_count, console, duration, new_table, print_json
 from convopt.errors import ShapeError
 from convopt.kernels import registry
@@ -47,6 +47,7 @@ def explain(
         limit,
         finite_only,
         workspace_limit(max_workspace),
+        is_deterministic(),
     )
     choice = planner.choose(request, tune, algorithm)
     if as_json:

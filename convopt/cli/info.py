@@ -9,6 +9,7 @@ from typing import Any
 
 import archspec.cpu
 import numpy
+from rich.markup import escape
 from rich.table import Table
 
 from convopt.algorithms import ALGORITHMS, parallel
@@ -50,11 +51,11 @@ def info(as_json: JsonOption = False) -> None:
     table.add_row("caches", ", ".join(f"{name} {byte_count(size)}" for name, size in facts["caches"].items()) or "unknown")
     quota = "no quota" if threads["cgroup_quota"] is None else f"a cgroup quota of {threads['cgroup_quota']:g}"
     table.add_row("threads", f"{threads['default']} by default; {threads['affinity']} of {threads['cores']} cores allowed, {quota}")
-    table.add_row("tuning cache", facts["cache"])
-    table.add_row("environment", ", ".join(f"{name}={value}" for name, value in facts["environment"].items()) or "nothing set")
+    table.add_row("tuning cache", escape(facts["cache"]))
+    table.add_row("environment", escape(", ".join(f"{name}={value}" for name, value in facts["environment"].items())) or "nothing set")
     console.print(table)
     for trap in facts["traps"]:
-        console.print(f"[bold yellow]trap[/]  {trap}")
+        console.print(f"[bold yellow]trap[/]  {escape(trap)}")
     if not facts["traps"]:
         console.print("[green]No traps found.[/]")
 

@@ -42,6 +42,7 @@ def tune(
     threads: Annotated[str | None, typer.Option(help="Numbers of threads to tune for, as in 1,2. Default: all usable cores.")] = None,
     bias: Annotated[bool, typer.Option("--bias", help="Tune the layers with a bias.")] = False,
     activation: Annotated[str | None, typer.Option(help="Tune the layers with this activation: relu or relu6.")] = None,
+    fresh_filters: Annotated[bool, typer.Option("--fresh-filters", help="For conv2d, whose calls bring filters, not for plans.")] = False,
     level: Annotated[str, typer.Option(help=f"What to measure: {', '.join(LEVELS)}.")] = "measure",
     effort: Annotated[str, typer.Option(help=f"How long to measure it: {', '.join(EFFORTS)}.")] = "normal",
     time_limit: Annotated[float | None, typer.Option(min=0.0, help="Seconds after which no further layer is begun.")] = None,
@@ -57,7 +58,7 @@ def tune(
         raise ShapeError(f"--effort is {effort!r}; expected one of {', '.join(EFFORTS)}")
     if activation not in (None, "relu", "relu6"):
         raise ShapeError(f"--activation is {activation!r}; expected relu or relu6")
-    wanted, title = _wanted(words or [], network, record, recorded, threads, bias, activation)
+    wanted, title = _wanted(words or [], network, record, recorded, threads, bias, activation, fresh_filters)
     rows: list[Row] = []
     listing = None if as_json else listing_of(wanted, f"{title}, {registry.isa()}")
     try:
@@ -71,6 +72,8 @@ def tune(
             show(rows, f"{title}, {registry.isa()}")
         else:
             show_sums(rows)
+        if effort != "normal" and any(row.source == "cache" for row in rows):
+            stderr.print("some were remembered, and not measured again; `convopt verify --update` does that", soft_wrap=True)
         if left:
             stderr.print(f"{left} of {len(wanted)} are left; the same command goes on with them", soft_wrap=True)
 
@@ -83,22 +86,23 @@ def _wanted(
     threads: str | None,
     bias: bool,
     activation: str | None,
+    fresh_filters: bool,
 ) -> tuple[list[tuple[Layer, Request]], str]:
     """What to tune, and what to call it."""
     if record or recorded is not None:
         if network is not None or (words and not record) or (record and recorded is not None):
             raise ShapeError("give only one of FILE, --network, --record and --recorded")
-        if threads is not None or bias or activation is not None:
-            raise ShapeError("--threads, --bias and --activation are as the program had them; they cannot be given")
+        if threads is not None or bias or activation is not None or fresh_filters:
+            raise ShapeError("--threads, --bias, --activation and --fresh-filters are as the program had them; they cannot be given")
         requests = _requests_of(words) if record else _recorded(recorded)
         return [(Layer(f"#{number}", each.shape), each) for number, each in enumerate(requests, 1)], words[0] if words else str(recorded)
-    if words and network is None and networks.is_layer(words) and not Path(words[0]).exists():
+    if words and network is None and networks.is_layer(words) and not os.path.exists(words[0]):
         layer = networks.layer(" ".join(words))
-        return requests_for([layer], thread_counts(threads), bias, activation), layer.name
+        return requests_for([layer], thread_counts(threads), bias, activation, fresh_filters), layer.name
     if len(words) > 1:
         raise ShapeError(f"found {words[1]!r} after FILE; to tune what a command asks for, say --record -- COMMAND")
     layers, title = layers_of(Path(words[0]) if words else None, network)
-    return requests_for(layers, thread_counts(threads), bias, activation), title
+    return requests_for(layers, thread_counts(threads), bias, activation, fresh_filters), title
 
 
 def _requests_of(command: list[str]) -> list[Request]:
@@ -170,12 +174,12 @@ def tune_layers(
 
 
 def requests_for(
-    layers: Iterable[Layer], threads: Iterable[int], bias: bool = False, activation: str | None = None
+    layers: Iterable[Layer], threads: Iterable[int], bias: bool = False, activation: str | None = None, fresh_filters: bool = False
 ) -> list[tuple[Layer, Request]]:
-    """Each layer at each number of threads, as a plan would ask for it."""
+    """Each layer at each number of threads, as a plan would ask for it, or, with fresh filters, conv2d."""
     layers = list(layers)
     return [
-        (layer, Request(layer.shape, bias=bias, activation=activation, threads=count, constant_filters=True))
+        (layer, Request(layer.shape, bias=bias, activation=activation, threads=count, constant_filters=not fresh_filters))
         for count in threads
         for layer in layers
     ]
@@ -195,7 +199,7 @@ def tune_requests(
         if listing is not None:
             listing.begin(bar.console)
         # What is remembered costs next to nothing, but is a step of the bar all the same.
-        costs = [planner.budget(request, effort) + 0.01 for _, request in wanted]
+        costs = [planner.budget(request, effort, level) + 0.01 for _, request in wanted]
         task = bar.add_task("", total=sum(costs), doing="")
         for (layer, request), cost in zip(wanted, costs, strict=True):
             if end is not None and time.monotonic() > end:

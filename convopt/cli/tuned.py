@@ -24,7 +24,7 @@ RIGHT = ("threads", "time", "GFLOP/s", "error")
 
 @dataclass(frozen=True)
 class Row:
-    """What was chosen for one layer at one number of threads. Times in seconds per call, of the fastest samples.
+    """What was chosen for one layer at one number of threads. Times in seconds per call, in the best moment of its race.
 
     runner_up: the fastest candidate of any other algorithm, None where only one applies or nothing was timed.
     noisy: whether something else had the machine while it was measured.
@@ -107,7 +107,7 @@ def show_sums(rows: Sequence[Row]) -> None:
         if times:
             console.print(f"All layers, {_threads(count)}: [bold]{duration(sum(times))}[/]")
     if any(row.noisy for row in rows):
-        console.print("~ something else had the machine; these layers are measured again the next time")
+        console.print("~ something else had the machine; `convopt verify --update` measures again what is remembered")
 
 
 class Listing:

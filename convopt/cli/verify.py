@@ -17,7 +17,7 @@ from convopt.tuning.records import FLIP, Record
 
 @dataclass(frozen=True)
 class Verified:
-    """One problem, then and now. Times in seconds, of the fastest samples.
+    """One problem, then and now. Times in seconds, in the best moment of its race.
 
     drift: time of the remembered choice now over then. regret: its time now over that of what would be chosen now, from the
     same race; 1 where that is the same. flipped: whether the remembered choice is by now more than 2 % behind.
