@@ -30,7 +30,7 @@ cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
 
 NAME = "fft"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
