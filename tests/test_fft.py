@@ -258,6 +258,24 @@ def test_one_candidate_needs_little_memory():
     assert 2 * sizes[-1] <= sizes[0]
 
 
+def test_one_channel_needs_the_memory_of_one_pair_of_tiles(isa):
+    """Lanes are pixels of it: with tiles in lanes, their spectra would outgrow a second-level cache."""
+    shape = ConvShape.from_arguments([1, 900, 900, 1], [63, 63, 1, 1], 1, "SAME")
+    params = {"nh": 160, "nw": 160}
+    assert fft.Implementation(shape, params).workspace_bytes(1) < 1.3 * 160 * 160 * 8
+    assert check(shape, params, threads=2) < 2e-6
+
+
+@pytest.mark.parametrize("sizes", [(1, 40, 61, 3), (2, 9, 70, 2), (1, 20, 20, 1), (3, 33, 1, 1), (2, 1, 50, 1), (1, 64, 64, 4)])
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_few_channels_with_filters_of_their_own(isa, sizes, multiplier):
+    """Tiles with more and with fewer rows and columns than a vector has lanes, and no multiple of them; bias by channel."""
+    c = sizes[3]
+    shape = ConvShape.from_arguments(sizes, [5, 3, 1, c * multiplier], 1, "SAME")
+    for params in ({"nh": 20, "nw": 12}, {"nh": 6, "nw": 36}, {"nh": 72, "nw": 80}):
+        check(shape, params, threads=3, with_bias=True, activation="relu")
+
+
 def test_filters_may_be_packed_again():
     shape = ConvShape.from_arguments([1, 20, 20, 3], [5, 5, 3, 4], 1, "SAME")
     rng = np.random.default_rng(1)

@@ -8,7 +8,8 @@ real and imaginary part of one complex tile and come back so. SIMD lanes are cha
   frequency, inverse transform, all while the column is in cache; then rows are transformed back and stored.
   Columns of mirrored frequencies go together: their filter spectra are conjugates, so half of them is kept.
 * *pointwise* (depthwise, or one channel and one filter): a pair of tiles of one vector of channels goes all the way in
-  one piece of memory. A single tile pairs two vectors of channels instead.
+  one piece of memory. A single tile pairs two vectors of channels instead. With few channels, lanes are pixels of one
+  channel: columns of the tiles while columns are transformed, and rows while rows are, turned in between and after.
 * *fan* (many filters on a channel or a few): lanes of the input spectra are pairs of tiles, lanes of the output spectra
   filters. The spectra of one pair stay in the second-level cache from product to image; large results bypass the caches.
 
@@ -96,7 +97,9 @@ cdef class Implementation(TiledConvolver):
     cdef size_t private_size(self) noexcept nogil:
         """Bytes of one thread: a row, and a plane or two mirrored columns of all pairs before and after the product."""
         cdef ptrdiff_t elements = self.horizontal.n * self.point
-        if self.pointwise:
+        if self.lanes_are_pixels:
+            elements = self.phases * (self.line_size() + self.plane)
+        elif self.pointwise:
             elements += self.phases * self.plane
         elif self.fans_out:
             elements += (self.depth + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
@@ -227,23 +230,20 @@ cdef class Implementation(TiledConvolver):
         """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
         cdef ptrdiff_t units = self.channel_units() * self.tile_units, unit
         for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
-            self.plane_pointwise(call, unit // self.tile_units, unit % self.tile_units, private)
+            if self.lanes_are_pixels:
+                self.plane_of_pixels(call, unit // self.tile_units, unit % self.tile_units, private)
+            else:
+                self.plane_pointwise(call, unit // self.tile_units, unit % self.tile_units, private)
 
     cdef void plane_pointwise(self, const Call *call, ptrdiff_t channel_unit, ptrdiff_t tile_unit, char *private) noexcept nogil:
         """One complex plane from image to image."""
         cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, multiplier = self.conv.group_k, vl = self.kernels.vl, i
         cdef ptrdiff_t channels = channel_unit // multiplier, phase
         cdef char *plane = private + self.horizontal.n * self.point * item
-        cdef Half halves[2 * LANES_MAX]
-        cdef int count = 2
-        if self.lanes_are_tiles:
-            count = <int>(2 * vl)
+        cdef Half halves[2]
         for phase in range(self.phases):
-            for i in range(count):
-                if self.lanes_are_tiles:
-                    halves[i] = self.half(count * tile_unit + i, phase)
-                    self.choose(&halves[i], channels, 1)
-                elif self.pairs_channels:
+            for i in range(2):
+                if self.pairs_channels:
                     halves[i] = self.half(0, phase)
                     self.choose(&halves[i], (2 * channels + i) * vl, self.conv.c - (2 * channels + i) * vl)
                 else:
@@ -252,7 +252,7 @@ cdef class Implementation(TiledConvolver):
             for i in range(self.vertical.n):
                 self.row_forward(call, halves, i, plane + phase * self.plane * item + i * row, private)
         self.columns_pointwise(channel_unit, plane)
-        for i in range(count):
+        for i in range(2):
             halves[i].offset = halves[i].offset * multiplier + channel_unit % multiplier
         for i in range(self.vertical.step):
             self.row_inverse(call, halves, i, multiplier, plane + i * row, private)
@@ -280,6 +280,60 @@ cdef class Implementation(TiledConvolver):
         """Transform a column of a plane in place."""
         self.kernels.fft_forward(&self.along_columns, column, column + self.kernels.vl * self.conv.itemsize, self.row_step,
                                  column, self.row_step)
+
+    # ---- Pixels in lanes: few channels, each with filters of its own ----
+
+    cdef ptrdiff_t line_size(self) noexcept nogil:
+        """Elements of a vector of rows."""
+        return self.column_groups * self.kernels.vl * self.point
+
+    cdef void plane_of_pixels(self, const Call *call, ptrdiff_t channel, ptrdiff_t pair, char *private) noexcept nogil:
+        """One output channel of a pair of tiles, from image to image."""
+        cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, point = self.point * item, vl = self.kernels.vl
+        cdef ptrdiff_t pixel = self.horizontal.pitch * self.conv.c, out_pixel = self.horizontal.phases_out * self.conv.k
+        cdef ptrdiff_t phase, half, i, v
+        cdef char *planes = private + self.phases * self.line_size() * item
+        cdef char *plane
+        cdef Epilogue epilogue = self.epilogue_from(call, channel)
+        cdef FftWindow window
+        cdef Half halves[2]
+        for phase in range(self.phases):
+            plane = planes + phase * self.plane * item
+            for half in range(2):
+                halves[half] = self.half(2 * pair + half, phase)
+                self.choose(&halves[half], channel // self.conv.group_k, 1)
+            for i in range(self.vertical.n):
+                for half in range(2):
+                    self.window(call, &halves[half], i, &window)
+                    self.kernels.fft_load_columns(&window, self.horizontal.n, pixel, plane + i * row + half * vl * item)
+            for v in range(self.column_groups):
+                self.column_forward(plane + v * point)
+        for v in range(self.row_groups):
+            self.rows_of_pixels(channel, v, planes + v * vl * row, private)
+        for v in range((self.horizontal.step + vl - 1) // vl):
+            self.kernels.fft_inverse(&self.along_columns, planes + v * point, self.row_step, planes + v * point, self.row_step)
+        for half in range(2):
+            halves[half].offset = channel
+        for i in range(self.vertical.step):
+            for half in range(2):
+                if self.target(call, &halves[half], i, &window):
+                    self.kernels.fft_store_columns(window.last, planes + i * row + half * vl * item, <char *>window.pixels, out_pixel,
+                                                   &epilogue)
+
+    cdef void rows_of_pixels(self, ptrdiff_t channel, ptrdiff_t group, char *rows, char *lines) noexcept nogil:
+        """A vector of rows, in all phases: transformed, multiplied, transformed back as far as there are outputs."""
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, n = self.horizontal.n, line = self.line_size(), phase
+        cdef ptrdiff_t square = vl * self.point
+        cdef const char *filters = <const char *>self.packed.data
+        cdef char *to
+        filters += (channel * self.turned_size() + group * n * self.phases * self.point) * item
+        for phase in range(self.phases):
+            to = lines + phase * line * item
+            self.kernels.fft_turn(self.column_groups, rows + phase * self.plane * item, self.row_step, self.point, to, self.point, square)
+            self.kernels.fft_forward(&self.along_rows, to, to + vl * item, self.point, to, self.point)
+        self.kernels.fft_multiply(n, self.phases, lines, lines, self.point, line, self.itself, filters)
+        self.kernels.fft_inverse(&self.along_rows, lines, self.point, lines, self.point)
+        self.kernels.fft_turn((self.horizontal.step + vl - 1) // vl, lines, self.point, square, rows, self.row_step, self.point)
 
     # ---- Fan: few channels, many filters ----
 
@@ -354,9 +408,7 @@ cdef class Implementation(TiledConvolver):
             for half in range(2):
                 wanted[half] = self.target(call, &tile[half], i, &windows[half])
             for v in range(self.out_vectors):
-                epilogue = call.epilogue[0]
-                if epilogue.bias != NULL:
-                    epilogue.bias = <const char *>epilogue.bias + v * vl * item
+                epilogue = self.epilogue_from(call, v * vl)
                 channels = min(vl, self.conv.k - v * vl)
                 self.kernels.fft_inverse(&self.along_rows, outputs + (v * self.plane + i * self.row_step) * item, self.point,
                                          private, self.point)

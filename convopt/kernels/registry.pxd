@@ -75,8 +75,15 @@ cdef extern from "kernels.h":
     ctypedef void FftLoadTiles "convopt_fft_load_tiles"(
         const FftWindow *windows, ptrdiff_t points, ptrdiff_t ldx, void *to) noexcept nogil
 
-    ctypedef void FftStoreTiles "convopt_fft_store_tiles"(
-        const FftWindow *windows, const void *source, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+    ctypedef void FftLoadColumns "convopt_fft_load_columns"(
+        const FftWindow *window, ptrdiff_t points, ptrdiff_t ldx, void *to) noexcept nogil
+
+    ctypedef void FftStoreColumns "convopt_fft_store_columns"(
+        ptrdiff_t points, const void *source, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
+    ctypedef void FftTurn "convopt_fft_turn"(
+        ptrdiff_t squares, const void *source, ptrdiff_t ldf, ptrdiff_t next_from, void *to, ptrdiff_t ldt,
+        ptrdiff_t next_to) noexcept nogil
 
     ctypedef void FftProduct "convopt_fft_product"(
         ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz, const void *h, void *out,
@@ -183,11 +190,12 @@ cdef extern from "kernels.h":
         FftLoad *fft_load
         FftStore *fft_store
         FftLoadTiles *fft_load_tiles
-        FftStoreTiles *fft_store_tiles
+        FftLoadColumns *fft_load_columns
+        FftStoreColumns *fft_store_columns
+        FftTurn *fft_turn
         FftProduct *fft_product
         FftFan *fft_fan
         FftMultiply *fft_multiply
-        FftMultiply *fft_multiply_one
         FftMultiply *fft_multiply_two
         StreamCopy *stream_copy
         StreamEnd *stream_end
