@@ -11,7 +11,8 @@ real and imaginary part of one complex tile and come back so. SIMD lanes are cha
   one piece of memory. A single tile pairs two vectors of channels instead. With few channels, lanes are pixels of one
   channel: columns of the tiles while columns are transformed, and rows while rows are, turned in between and after.
 * *fan* (many filters on a channel or a few): lanes of the input spectra are pairs of tiles, lanes of the output spectra
-  filters. The spectra of one pair stay in the second-level cache from product to image; large results bypass the caches.
+  filters. The spectra of one pair and a cache line of filters stay in the second-level cache from product to image; large
+  results bypass the caches.
 
 Strides and dilations make phases, each of stride 1 (see ``fft_phases``): those of the output are more tiles, those of the
 input more channels. Every thread works on rows or columns of its own. Spectra are kept in the order the transforms leave them in.
@@ -25,7 +26,7 @@ from convopt.algorithms.fft_tiles import holds_kernel, largest_kernel, tiling, t
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES, Epilogue, FftWindow, kernels
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
@@ -102,7 +103,8 @@ cdef class Implementation(TiledConvolver):
         elif self.pointwise:
             elements += self.phases * self.plane
         elif self.fans_out:
-            elements += (self.depth + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
+            elements = self.fan_vectors * (self.horizontal.n * self.point + self.plane)
+            elements += self.depth * self.plane + 2 * self.vertical.n * self.point
         else:
             elements += 2 * self.vertical.n * (self.in_step + self.out_step) + self.batch * self.in_vectors * self.kernels.vl
         return (elements * self.conv.itemsize + 63) // 64 * 64
@@ -337,15 +339,11 @@ cdef class Implementation(TiledConvolver):
 
     # ---- Fan: few channels, many filters ----
 
-    cdef ptrdiff_t run_size(self) noexcept nogil:
-        """Elements of a row of a tile's outputs, all channels: they lie side by side in the image."""
-        return self.horizontal.step * self.conv.k
-
     cdef void share_fan(self, const Call *call, int part, int parts, char *private) noexcept nogil:
         """Pairs of tiles, transformed forth a vector of pairs at a time, and on from there pair by pair."""
-        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, phase, c, i, q
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, phase, c, i, q, v
         cdef ptrdiff_t begin = share_begin(self.pairs, part, parts), end = share_begin(self.pairs, part + 1, parts)
-        cdef char *planes = private + self.horizontal.n * self.point * item
+        cdef char *planes = private + self.fan_vectors * self.horizontal.n * self.point * item
         cdef char *plane
         cdef Half halves[2 * LANES_MAX]
         first = begin
@@ -362,61 +360,65 @@ cdef class Implementation(TiledConvolver):
                         self.row_forward(call, halves, i, plane + i * row, private)
                     for q in range(self.horizontal.n):
                         self.column_forward(plane + q * self.point * item)
-            for i in range(min(vl, end - first)):
-                self.fan_columns(planes, i, private)
-                self.fan_rows(call, first + i, private)
+            v = 0
+            while v < self.out_vectors:
+                for i in range(min(vl, end - first)):
+                    self.fan_columns(planes, i, v, private)
+                    self.fan_rows(call, first + i, v, private)
+                v += self.fan_vectors
             first += vl
         self.kernels.stream_end()
 
-    cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, char *private) noexcept nogil:
-        """Products of the spectra in one lane with all filters', transformed back along columns."""
+    cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, ptrdiff_t begin, char *private) noexcept nogil:
+        """Products of the spectra in one lane with those of a line of filters, transformed back along columns."""
         cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, v
-        cdef ptrdiff_t depth = self.depth, filter_step = self.depth * self.point
-        cdef char *outputs = private + self.horizontal.n * point + depth * self.plane * item
-        cdef char *column = outputs + self.out_vectors * self.plane * item
+        cdef ptrdiff_t filter_step = self.depth * self.point
+        cdef char *column = private + (self.fan_vectors * self.horizontal.n * self.point + self.depth * self.plane) * item
+        cdef char *output = column + 2 * n * point
         cdef const char *filters = <const char *>self.packed.data
         cdef ptrdiff_t first, second
         inputs += lane * item
-        for q in range(self.column_pairs):
-            first, second = self.column_of[2 * q] * point, self.column_of[2 * q + 1] * point
-            for v in range(self.out_vectors):
+        filters += begin * self.filter_points() * filter_step * item
+        for v in range(begin, min(begin + self.fan_vectors, self.out_vectors)):
+            for q in range(self.column_pairs):
+                first, second = self.column_of[2 * q] * point, self.column_of[2 * q + 1] * point
                 self.kernels.fft_fan(
-                    n, depth, inputs + first, inputs + second, self.row_step, self.plane, self.mirror,
-                    filters + (q * self.out_vectors + v) * n * filter_step * item, filter_step,
+                    n, self.depth, inputs + first, inputs + second, self.row_step, self.plane, self.mirror, filters, filter_step,
                     column, column if first == second else column + n * point, self.point)
-                self.kernels.fft_inverse(&self.along_columns, column, self.point, outputs + v * self.plane * item + first, self.row_step)
+                self.kernels.fft_inverse(&self.along_columns, column, self.point, output + first, self.row_step)
                 if first != second:
-                    self.kernels.fft_inverse(&self.along_columns, column + n * point, self.point,
-                                             outputs + v * self.plane * item + second, self.row_step)
+                    self.kernels.fft_inverse(&self.along_columns, column + n * point, self.point, output + second, self.row_step)
+                filters += n * filter_step * item
+            output += self.plane * item
 
-    cdef void fan_rows(self, const Call *call, ptrdiff_t pair, char *private) noexcept nogil:
-        """Rows of one pair of tiles back, to the image: large images past the caches, in runs of all channels."""
-        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, run = self.run_size() * item, i, v, half, channels
-        cdef char *outputs = private + (self.horizontal.n * self.point + self.depth * self.plane) * item
-        cdef ptrdiff_t pixel = self.horizontal.phases_out * self.conv.k
-        cdef char *runs = outputs + (self.out_vectors * self.plane + 2 * self.vertical.n * self.point) * item
-        cdef bint streams = pixel == self.conv.k and self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES
-        cdef bint wanted[2]
-        cdef FftWindow windows[2]
+    cdef void fan_rows(self, const Call *call, ptrdiff_t pair, ptrdiff_t begin, char *private) noexcept nogil:
+        """Rows of a line of outputs of one pair of tiles back, to the image: to large ones past the caches."""
+        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, line = self.horizontal.n * self.point * item, i, v, half
+        cdef ptrdiff_t count = min(self.fan_vectors, self.out_vectors - begin), pixel = self.horizontal.phases_out * self.conv.k
+        cdef char *outputs = private + self.fan_vectors * line + (self.depth * self.plane + 2 * self.vertical.n * self.point) * item
+        cdef bint streams = self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES and \
+            self.conv.k * item % CONVOPT_LINE_BYTES == 0 and <size_t>call.out % CONVOPT_LINE_BYTES == 0
+        cdef FftWindow window
         cdef Half tile[2]
         cdef Epilogue epilogue
+        cdef char *source
         cdef char *to
         for half in range(2):
             tile[half] = self.half(2 * pair + half, 0)
-            self.choose(&tile[half], 0, 1)
+            self.choose(&tile[half], begin * vl, self.conv.k - begin * vl)
         for i in range(self.vertical.step):
-            for half in range(2):
-                wanted[half] = self.target(call, &tile[half], i, &windows[half])
-            for v in range(self.out_vectors):
-                epilogue = self.epilogue_from(call, v * vl)
-                channels = min(vl, self.conv.k - v * vl)
+            for v in range(count):
                 self.kernels.fft_inverse(&self.along_rows, outputs + (v * self.plane + i * self.row_step) * item, self.point,
-                                         private, self.point)
-                for half in range(2):
-                    if wanted[half]:
-                        to = runs + half * run if streams else <char *>windows[half].pixels
-                        self.kernels.fft_store(windows[half].last, private + half * vl * item, <int>channels, to + v * vl * item,
-                                               pixel, 1, &epilogue)
+                                         private + v * line, self.point)
             for half in range(2):
-                if streams and wanted[half]:
-                    self.kernels.stream_copy(windows[half].last * self.conv.k, runs + half * run, <char *>windows[half].pixels)
+                if not self.target(call, &tile[half], i, &window):
+                    continue
+                source, to = private + half * vl * item, <char *>window.pixels
+                if streams:
+                    epilogue = self.epilogue_from(call, begin * vl)
+                    self.kernels.fft_stream(window.last, source, line // item, to, pixel, &epilogue)
+                    continue
+                for v in range(count):
+                    epilogue = self.epilogue_from(call, (begin + v) * vl)
+                    self.kernels.fft_store(window.last, source + v * line, <int>min(vl, self.conv.k - (begin + v) * vl),
+                                           to + v * vl * item, pixel, 1, &epilogue)

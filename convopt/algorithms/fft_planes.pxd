@@ -40,6 +40,7 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t row_groups, column_groups           # vectors of rows, and of columns, of a tile
     cdef ptrdiff_t tiles, pairs, batch
     cdef ptrdiff_t phases                              # input phases
+    cdef ptrdiff_t fan_vectors                         # vectors of output channels that a fan makes at a time
     cdef ptrdiff_t in_vectors, out_vectors             # vectors of channels of one group, inputs in all phases
     cdef ptrdiff_t depth                               # input channels that a product sums, those of all phases
     cdef ptrdiff_t point, row_step, plane, in_step, out_step   # elements: a point, a row of a plane, a plane, a row of columns
@@ -54,7 +55,7 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t pack_units(self) noexcept nogil
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil
+                         ptrdiff_t step, ptrdiff_t phase, double scale, double *rows) noexcept nogil
     cdef void put_turned(self, ptrdiff_t first, ptrdiff_t q, const double *column, double scale) noexcept nogil
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil
     cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil

@@ -6,7 +6,7 @@ plane are transformed as they come from the image, and transformed back as they 
 
 import numpy as np
 
-from convopt.algorithms.fft_tiles import tiling
+from convopt.algorithms.fft_tiles import fan_vectors, tiling
 from convopt.kernels.fourier import LENGTHS
 
 from cython.parallel cimport prange
@@ -44,6 +44,7 @@ cdef class TiledConvolver(Convolver):
         self.tiles, self.pairs = cut.tiles, (cut.tiles + 1) // 2
         self.lanes_are_pixels = cut.lanes_are_pixels(self.kernels.vl)
         self.fans_out = cut.fans_out(self.kernels.vl)
+        self.fan_vectors = fan_vectors(self.kernels.vl * self.kernels.itemsize)
         self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply, 2 * self.kernels.vl, self.pairs
         if self.pairs_channels:
             self.multiply, self.filter_point = self.kernels.fft_multiply_two, 4 * self.kernels.vl
@@ -108,7 +109,7 @@ cdef class TiledConvolver(Convolver):
         """Spectra in the order the products read them, lanes being output channels:
 
         dense      [group][column pair][row][vector of outputs][phase][input channel]
-        fan        [column pair][vector of outputs][row][phase][input channel]
+        fan        [vector of outputs][column pair][row][phase][input channel]
         pointwise  [vector of channels][multiplier][column pair][row][phase], with paired vectors [2] at the end;
                    where lanes are pixels, in this case rows, [channel][multiplier][vector of rows][column][phase]
         """
@@ -139,7 +140,7 @@ cdef class TiledConvolver(Convolver):
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil:
         cdef ptrdiff_t units = self.pack_units(), multiplier = self.conv.group_k, vl = self.kernels.vl
         cdef ptrdiff_t item, unit, phase, group, vector, c, k, first, step, source, lane, count, channels, j
-        cdef ptrdiff_t lanes = self.pack_kernels.vl, jump = 0
+        cdef ptrdiff_t lanes = self.pack_kernels.vl
         cdef double scale = 0.5 if self.pairs_channels else 1.0
         if self.lanes_are_pixels:
             lanes = vl = 1
@@ -162,22 +163,20 @@ cdef class TiledConvolver(Convolver):
                 first = group * self.filter_points() * step + vector * self.depth * self.point
                 if self.fans_out:
                     step = self.depth * self.point
-                    jump = (self.out_vectors - 1) * self.vertical.n * step
-                    first = vector * self.vertical.n * step
+                    first = vector * self.filter_points() * step
                 first += (phase * self.depth // self.phases + c) * self.point
                 source, channels = c * self.conv.k + group * multiplier + vector * vl, multiplier - vector * vl
             count = min(channels, vl)
             j = 0
             while j < count:
-                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, jump, phase,
-                                scale, scratch)
+                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, phase, scale,
+                                scratch)
                 j += lanes
 
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil:
+                         ptrdiff_t step, ptrdiff_t phase, double scale, double *rows) noexcept nogil:
         """The spectra of a phase of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first,
-        first + 1, ... of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the
-        product is to be a correlation."""
+        first + 1, ... of every frequency, `step` apart. In float64; conjugated, because the product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
         cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, first_tap, r, s, j, q, i
         cdef ptrdiff_t phase_r = phase // self.horizontal.phases_in, phase_s = phase % self.horizontal.phases_in
@@ -212,7 +211,6 @@ cdef class TiledConvolver(Convolver):
                 self.put(first, column + i * point, count, scale)
                 self.put(first + imaginary, column + i * point + vl, count, -scale)
                 first += step
-            first += jump
 
     cdef void put_turned(self, ptrdiff_t first, ptrdiff_t q, const double *column, double scale) noexcept nogil:
         """Of the filter whose spectrum begins at element `first`, the q-th column in the lane of each row, and its mirror image."""

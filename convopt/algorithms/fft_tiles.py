@@ -26,7 +26,9 @@ COLUMN_BYTES = 1 << 20
 BATCH_PAIRS = 8
 #: Most input channels whose products are no matrix product worth the name.
 FAN_CHANNELS = 4
-#: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
+#: Bytes of a cache line.
+LINE_BYTES = 64
+#: Bytes of one pair's spectra, input and a line of outputs: they should stay in a second-level cache.
 FAN_BYTES = 1 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
@@ -111,8 +113,8 @@ class Tiling:
         return self.is_pointwise and self.tiles == 1 and not self.lanes_are_pixels(vl)
 
     def fans_out(self, vl: int) -> bool:
-        """Whether spectra are multiplied pair of tiles by pair of tiles, all output channels of one staying in cache."""
-        planes = self.inputs * self.shape.c + self.vectors(vl)[1]
+        """Whether spectra are multiplied pair of tiles by pair of tiles, a cache line of output channels at a time."""
+        planes = self.inputs * self.shape.c + fan_vectors(vl * self.shape.itemsize)
         size = planes * 2 * vl * self.shape.itemsize * self.points
         return not self.is_pointwise and self.shape.groups == 1 and self.shape.c <= FAN_CHANNELS and size <= FAN_BYTES
 
@@ -158,7 +160,7 @@ class Tiling:
         if self.is_pointwise:
             planes = self.inputs
         elif self.fans_out(vl):
-            planes = self.depth(vl) + self.vectors(vl)[1]
+            planes = self.depth(vl) + fan_vectors(vl * self.shape.itemsize)
         else:
             return self.batch(vl) * self.plane_bytes(vl)
         return planes * 2 * vl * self.shape.itemsize * self.points
@@ -296,6 +298,11 @@ def _lengths(phases: Phases) -> list[int]:
 def _transform(n: int) -> float:
     """Operations of one transform."""
     return n * (5.0 * math.log2(n) + LOAD_AND_STORE)
+
+
+def fan_vectors(vector_bytes: int) -> int:
+    """Vectors of output channels that make a cache line of a pixel: lines are best written whole."""
+    return max(LINE_BYTES // vector_bytes, 1)
 
 
 def _up(n: int, vl: int) -> int:

@@ -277,13 +277,16 @@ static void fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line_, const 
     }
 }
 
-static void stream_copy(ptrdiff_t count, const void *from_, void *to_) {
-    const REAL *from = from_;
-    REAL *to = to_;
-    ptrdiff_t i = 0;
-    while (i < count && (size_t)(to + i) % VECTOR_BYTES) to[i] = from[i], i++;
-    for (; i + VL <= count; i += VL) stream(to + i, load(from + i));
-    for (; i < count; i++) to[i] = from[i];
+static void fft_stream(ptrdiff_t points, const void *from_, ptrdiff_t next, void *out_, ptrdiff_t ldo,
+                       const convopt_epilogue *epilogue) {
+    const REAL *from = from_, *bias = epilogue->bias;
+    REAL *out = out_;
+    vec start[LINE_VECTORS];
+    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+    UNROLL for (int v = 0; v < LINE_VECTORS; v++) start[v] = bias ? load(bias + v * VL) : broadcast(0);
+    for (ptrdiff_t j = 0; j < points; j++, from += POINT, out += ldo)
+        UNROLL for (int v = 0; v < LINE_VECTORS; v++)
+            stream(out + v * VL, clamp(load(from + v * next) + start[v], lo, hi));
 }
 
 static void stream_end(void) { streamed(); }

@@ -184,9 +184,12 @@ typedef void convopt_fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line
                              ptrdiff_t channel, const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to,
                              void *to_partner, ptrdiff_t to_step);
 
-/* Copies `count` elements past the caches: for results too large to be found there later. A thread that did so calls
- * stream_end before others may look at them. */
-typedef void convopt_stream_copy(ptrdiff_t count, const void *from, void *to);
+/* As fft_store, past the caches, for results too large to be found there later: the same half of the points of as many
+ * vectors of channels, `next` apart, as make a cache line, which `out` and ldo are whole lines of. A thread that did so
+ * calls stream_end before others may look at them. */
+#define CONVOPT_LINE_BYTES 64
+typedef void convopt_fft_stream(ptrdiff_t points, const void *from, ptrdiff_t next, void *out, ptrdiff_t ldo,
+                                const convopt_epilogue *epilogue);
 typedef void convopt_stream_end(void);
 
 /* With z[p] = line + p*plane, line[i] = sum_{p < depth} z[p][i] * h[i][p] and, from the columns beside partner in the
@@ -342,7 +345,7 @@ typedef struct {
     convopt_fft_fan *fft_fan;
     convopt_fft_multiply *fft_multiply;
     convopt_fft_multiply_two *fft_multiply_two;
-    convopt_stream_copy *stream_copy;
+    convopt_fft_stream *fft_stream;
     convopt_stream_end *stream_end;
     const convopt_depthwise_form *depthwise_forms;
     convopt_depthwise_spread *depthwise_spread;

@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD, CONVOPT_LINE_BYTES
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -93,7 +93,8 @@ cdef extern from "kernels.h":
         ptrdiff_t points, ptrdiff_t depth, const void *line, const void *partner, ptrdiff_t step, ptrdiff_t channel,
         const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to, void *to_partner, ptrdiff_t to_step) noexcept nogil
 
-    ctypedef void StreamCopy "convopt_stream_copy"(ptrdiff_t count, const void *source, void *to) noexcept nogil
+    ctypedef void FftStream "convopt_fft_stream"(
+        ptrdiff_t points, const void *source, ptrdiff_t next, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
 
     ctypedef void StreamEnd "convopt_stream_end"() noexcept nogil
 
@@ -197,7 +198,7 @@ cdef extern from "kernels.h":
         FftFan *fft_fan
         FftMultiply *fft_multiply
         FftMultiply *fft_multiply_two
-        StreamCopy *stream_copy
+        FftStream *fft_stream
         StreamEnd *stream_end
         const DepthwiseForm *depthwise_forms
         DepthwiseSpread *depthwise_spread
