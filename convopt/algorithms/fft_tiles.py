@@ -42,7 +42,7 @@ WINDOW = 350.0
 #: What moving a pixel takes where lanes are pixels, in operations, and how much more if pixels of a channel are not adjacent.
 TURN, GATHER = 6.0, 16.0
 #: Channels fill vectors less well than so: then it pays to take pixels of one channel instead, though they need turning.
-MOST_LANES_TURNED = 0.7
+MOST_LANES_TURNED = 0.6
 #: Parameter sets worth measuring.
 CANDIDATES = 5
 
