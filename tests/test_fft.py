@@ -212,12 +212,14 @@ def test_many_filters_on_few_channels(isa, sizes, filters, dtype):
 
 
 @pytest.mark.parametrize("offset", [0, 1, 5])
-def test_results_too_large_for_the_caches_go_past_them(isa, offset):
+@pytest.mark.parametrize("k", [45, 48])
+def test_results_too_large_for_the_caches_go_past_them(isa, offset, k):
     """Such stores need alignment: the results must be the same at any address, and nothing beside them be touched."""
-    shape = ConvShape.from_arguments([1, 160, 170, 1], [5, 5, 1, 45], 1, "SAME")
+    shape = ConvShape.from_arguments([1, 160, 170, 1], [5, 5, 1, k], 1, "SAME")
     rng = np.random.default_rng(6)
     x, w = rng.standard_normal(shape.input_shape).astype("f4"), rng.standard_normal(shape.filters_shape).astype("f4")
     room = np.full(math.prod(shape.output_shape) + 200, 7.0, "f4")
+    offset += -(room.ctypes.data // 4 + 100) % 16
     out = room[100 + offset : offset - 100].reshape(shape.output_shape)
     convolver = fft.Implementation(shape, {"nh": 32, "nw": 24})
     convolver.pack_filters(w, 2)
@@ -256,6 +258,24 @@ def test_one_candidate_needs_little_memory():
     shape = ConvShape.from_arguments([1, 56, 56, 64], [3, 3, 64, 64], 1, "SAME")
     sizes = [fft.Implementation(shape, params).workspace_bytes(1) for params in fft.candidates(shape)]
     assert 2 * sizes[-1] <= sizes[0]
+
+
+def test_one_channel_needs_the_memory_of_one_pair_of_tiles(isa):
+    """Lanes are pixels of it: with tiles in lanes, their spectra would outgrow a second-level cache."""
+    shape = ConvShape.from_arguments([1, 900, 900, 1], [63, 63, 1, 1], 1, "SAME")
+    params = {"nh": 160, "nw": 160}
+    assert fft.Implementation(shape, params).workspace_bytes(1) < 1.3 * 160 * 160 * 8
+    assert check(shape, params, threads=2) < 2e-6
+
+
+@pytest.mark.parametrize("sizes", [(1, 40, 61, 3), (2, 9, 70, 2), (1, 20, 20, 1), (3, 33, 1, 1), (2, 1, 50, 1), (1, 64, 64, 4)])
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_few_channels_with_filters_of_their_own(isa, sizes, multiplier):
+    """Tiles with more and with fewer rows and columns than a vector has lanes, and no multiple of them; bias by channel."""
+    c = sizes[3]
+    shape = ConvShape.from_arguments(sizes, [5, 3, 1, c * multiplier], 1, "SAME")
+    for params in ({"nh": 20, "nw": 12}, {"nh": 6, "nw": 36}, {"nh": 72, "nw": 80}):
+        check(shape, params, threads=3, with_bias=True, activation="relu")
 
 
 def test_filters_may_be_packed_again():

@@ -63,3 +63,15 @@ def test_header_has_every_codelet_and_no_zero_terms():
         assert n == 1 or f"static void dft_{n}_twiddled(" in text
     assert "(REAL)0.0 " not in text
     assert "(REAL)1.0 " not in text
+
+
+@pytest.mark.parametrize("n", fourier.CODELETS)
+@pytest.mark.parametrize("twiddled", [False, True])
+def test_outputs_wait_for_the_last_input(n, twiddled):
+    """Input and output may be the same memory."""
+    lines = fourier.codelet(n, twiddled).splitlines()
+    loads = [i for i, line in enumerate(lines) if "= load(" in line]
+    stores = [i for i, line in enumerate(lines) if "store(" in line]
+    assert len(loads) == 2 * n
+    assert len(stores) == n
+    assert max(loads) < min(stores)

@@ -8,9 +8,11 @@ real and imaginary part of one complex tile and come back so. SIMD lanes are cha
   frequency, inverse transform, all while the column is in cache; then rows are transformed back and stored.
   Columns of mirrored frequencies go together: their filter spectra are conjugates, so half of them is kept.
 * *pointwise* (depthwise, or one channel and one filter): a pair of tiles of one vector of channels goes all the way in
-  one piece of memory. A single tile pairs two vectors of channels instead.
+  one piece of memory. A single tile pairs two vectors of channels instead. With few channels, lanes are pixels of one
+  channel: columns of the tiles while columns are transformed, and rows while rows are, turned in between and after.
 * *fan* (many filters on a channel or a few): lanes of the input spectra are pairs of tiles, lanes of the output spectra
-  filters. The spectra of one pair stay in the second-level cache from product to image; large results bypass the caches.
+  filters. The spectra of one pair and a cache line of filters stay in the second-level cache from product to image; large
+  results bypass the caches.
 
 Strides and dilations make phases, each of stride 1 (see ``fft_phases``): those of the output are more tiles, those of the
 input more channels. Every thread works on rows or columns of its own. Spectra are kept in the order the transforms leave them in.
@@ -22,15 +24,16 @@ from convopt.algorithms.contract import Work
 from convopt.algorithms.fft_tiles import holds_kernel, largest_kernel, tiling, tilings
 
 from convopt.algorithms.contract cimport Call
-from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
+from convopt.algorithms.fft_few cimport FewChannels
+from convopt.algorithms.fft_planes cimport Half
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue, FftWindow, kernels
+from convopt.kernels.registry cimport kernels
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
 
 NAME = "fft"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -82,11 +85,8 @@ def work(shape, params, threads):
 cdef enum Stage:
     ROWS, COLUMNS, ROWS_BACK, STAGES
 
-cdef enum:
-    STREAM_BYTES = 4 << 20    # results from so many bytes on would only drive other data out of the caches
 
-
-cdef class Implementation(TiledConvolver):
+cdef class Implementation(FewChannels):
     cdef size_t planes_size(self) noexcept nogil:
         """Bytes of the planes that all threads share: input and output spectra of a batch, between row and column transforms."""
         if self.pointwise or self.fans_out:
@@ -96,10 +96,13 @@ cdef class Implementation(TiledConvolver):
     cdef size_t private_size(self) noexcept nogil:
         """Bytes of one thread: a row, and a plane or two mirrored columns of all pairs before and after the product."""
         cdef ptrdiff_t elements = self.horizontal.n * self.point
-        if self.pointwise:
+        if self.lanes_are_pixels:
+            elements = self.phases * (self.line_size() + self.plane)
+        elif self.pointwise:
             elements += self.phases * self.plane
         elif self.fans_out:
-            elements += (self.depth + self.out_vectors) * self.plane + 2 * (self.vertical.n * self.point + self.run_size())
+            elements = self.fan_vectors * (self.horizontal.n * self.point + self.plane)
+            elements += self.depth * self.plane + 2 * self.vertical.n * self.point
         else:
             elements += 2 * self.vertical.n * (self.in_step + self.out_step) + self.batch * self.in_vectors * self.kernels.vl
         return (elements * self.conv.itemsize + 63) // 64 * 64
@@ -137,31 +140,36 @@ cdef class Implementation(TiledConvolver):
         """Rows of pairs first, first + 1, ...: from the image to the input planes, or from the output planes to the image."""
         cdef bint back = stage == ROWS_BACK
         cdef ptrdiff_t rows = self.vertical.step if back else self.vertical.n
-        cdef ptrdiff_t phases = 1 if back else self.phases
+        cdef ptrdiff_t phases = 1 if back else self.phases, groups = self.conv.groups
         cdef ptrdiff_t vectors = (self.out_vectors if back else self.in_vectors) // phases
         cdef ptrdiff_t channels = self.conv.group_k if back else self.conv.group_c
-        cdef ptrdiff_t item, pair, i, phase, group, vector, plane, half
+        # A row has a piece of work for each phase and vector of channels: there may be as few rows as threads.
+        cdef ptrdiff_t pieces = phases * groups * vectors
+        cdef ptrdiff_t begin = share_begin(pairs * rows * pieces, part, parts), end = share_begin(pairs * rows * pieces, part + 1, parts)
+        cdef ptrdiff_t item = begin // pieces, piece, pair, i, phase, group, vector, plane, half
         cdef char *planes = call.workspace
         cdef char *line
         cdef Half halves[2]
         if back:
-            planes += self.batch * self.conv.groups * self.in_vectors * self.plane * self.conv.itemsize
-        for item in range(share_begin(pairs * rows, part, parts), share_begin(pairs * rows, part + 1, parts)):
+            planes += self.batch * groups * self.in_vectors * self.plane * self.conv.itemsize
+        while item * pieces < end:
             pair, i = item // rows, item % rows
-            for phase in range(phases):
+            phase = -1
+            for piece in range(max(begin - item * pieces, 0), min(end - item * pieces, pieces)):
+                group, vector = piece // vectors % groups, piece % vectors
+                if piece // (groups * vectors) != phase:
+                    phase = piece // (groups * vectors)
+                    for half in range(2):
+                        halves[half] = self.half(2 * (first + pair) + half, phase)
                 for half in range(2):
-                    halves[half] = self.half(2 * (first + pair) + half, phase)
-                for group in range(self.conv.groups):
-                    for vector in range(vectors):
-                        for half in range(2):
-                            self.choose(&halves[half], group * channels + vector * self.kernels.vl,
-                                        channels - vector * self.kernels.vl)
-                        plane = ((pair * self.conv.groups + group) * phases + phase) * vectors + vector
-                        line = planes + (plane * self.plane + i * self.row_step) * self.conv.itemsize
-                        if back:
-                            self.row_inverse(call, halves, i, 1, line, private)
-                        else:
-                            self.row_forward(call, halves, i, line, private)
+                    self.choose(&halves[half], group * channels + vector * self.kernels.vl, channels - vector * self.kernels.vl)
+                plane = ((pair * groups + group) * phases + phase) * vectors + vector
+                line = planes + (plane * self.plane + i * self.row_step) * self.conv.itemsize
+                if back:
+                    self.row_inverse(call, halves, i, 1, line, private)
+                else:
+                    self.row_forward(call, halves, i, line, private)
+            item += 1
 
     cdef void share_columns(self, const Call *call, ptrdiff_t pairs, int part, int parts, char *private) noexcept nogil:
         """Pairs of mirrored columns of a group each; the weight of one is the number of its columns."""
@@ -227,23 +235,20 @@ cdef class Implementation(TiledConvolver):
         """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
         cdef ptrdiff_t units = self.channel_units() * self.tile_units, unit
         for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
-            self.plane_pointwise(call, unit // self.tile_units, unit % self.tile_units, private)
+            if self.lanes_are_pixels:
+                self.plane_of_pixels(call, unit // self.tile_units, unit % self.tile_units, private)
+            else:
+                self.plane_pointwise(call, unit // self.tile_units, unit % self.tile_units, private)
 
     cdef void plane_pointwise(self, const Call *call, ptrdiff_t channel_unit, ptrdiff_t tile_unit, char *private) noexcept nogil:
         """One complex plane from image to image."""
         cdef ptrdiff_t item = self.conv.itemsize, row = self.row_step * item, multiplier = self.conv.group_k, vl = self.kernels.vl, i
         cdef ptrdiff_t channels = channel_unit // multiplier, phase
         cdef char *plane = private + self.horizontal.n * self.point * item
-        cdef Half halves[2 * LANES_MAX]
-        cdef int count = 2
-        if self.lanes_are_tiles:
-            count = <int>(2 * vl)
+        cdef Half halves[2]
         for phase in range(self.phases):
-            for i in range(count):
-                if self.lanes_are_tiles:
-                    halves[i] = self.half(count * tile_unit + i, phase)
-                    self.choose(&halves[i], channels, 1)
-                elif self.pairs_channels:
+            for i in range(2):
+                if self.pairs_channels:
                     halves[i] = self.half(0, phase)
                     self.choose(&halves[i], (2 * channels + i) * vl, self.conv.c - (2 * channels + i) * vl)
                 else:
@@ -252,7 +257,7 @@ cdef class Implementation(TiledConvolver):
             for i in range(self.vertical.n):
                 self.row_forward(call, halves, i, plane + phase * self.plane * item + i * row, private)
         self.columns_pointwise(channel_unit, plane)
-        for i in range(count):
+        for i in range(2):
             halves[i].offset = halves[i].offset * multiplier + channel_unit % multiplier
         for i in range(self.vertical.step):
             self.row_inverse(call, halves, i, multiplier, plane + i * row, private)
@@ -275,96 +280,3 @@ cdef class Implementation(TiledConvolver):
             self.kernels.fft_inverse(&self.along_columns, first, self.row_step, first, self.row_step)
             if first != second:
                 self.kernels.fft_inverse(&self.along_columns, second, self.row_step, second, self.row_step)
-
-    cdef void column_forward(self, char *column) noexcept nogil:
-        """Transform a column of a plane in place."""
-        self.kernels.fft_forward(&self.along_columns, column, column + self.kernels.vl * self.conv.itemsize, self.row_step,
-                                 column, self.row_step)
-
-    # ---- Fan: few channels, many filters ----
-
-    cdef ptrdiff_t run_size(self) noexcept nogil:
-        """Elements of a row of a tile's outputs, all channels: they lie side by side in the image."""
-        return self.horizontal.step * self.conv.k
-
-    cdef void share_fan(self, const Call *call, int part, int parts, char *private) noexcept nogil:
-        """Pairs of tiles, transformed forth a vector of pairs at a time, and on from there pair by pair."""
-        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, phase, c, i, q
-        cdef ptrdiff_t begin = share_begin(self.pairs, part, parts), end = share_begin(self.pairs, part + 1, parts)
-        cdef char *planes = private + self.horizontal.n * self.point * item
-        cdef char *plane
-        cdef Half halves[2 * LANES_MAX]
-        first = begin
-        while first < end:
-            for phase in range(self.phases):
-                for i in range(vl):
-                    halves[i] = self.half(2 * (first + i), phase)
-                    halves[vl + i] = self.half(2 * (first + i) + 1, phase)
-                for c in range(self.conv.c):
-                    for i in range(2 * vl):
-                        self.choose(&halves[i], c, 1)
-                    plane = planes + (phase * self.conv.c + c) * self.plane * item
-                    for i in range(self.vertical.n):
-                        self.row_forward(call, halves, i, plane + i * row, private)
-                    for q in range(self.horizontal.n):
-                        self.column_forward(plane + q * self.point * item)
-            for i in range(min(vl, end - first)):
-                self.fan_columns(planes, i, private)
-                self.fan_rows(call, first + i, private)
-            first += vl
-        self.kernels.stream_end()
-
-    cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, char *private) noexcept nogil:
-        """Products of the spectra in one lane with all filters', transformed back along columns."""
-        cdef ptrdiff_t item = self.conv.itemsize, n = self.vertical.n, point = self.point * item, q, v
-        cdef ptrdiff_t depth = self.depth, filter_step = self.depth * self.point
-        cdef char *outputs = private + self.horizontal.n * point + depth * self.plane * item
-        cdef char *column = outputs + self.out_vectors * self.plane * item
-        cdef const char *filters = <const char *>self.packed.data
-        cdef ptrdiff_t first, second
-        inputs += lane * item
-        for q in range(self.column_pairs):
-            first, second = self.column_of[2 * q] * point, self.column_of[2 * q + 1] * point
-            for v in range(self.out_vectors):
-                self.kernels.fft_fan(
-                    n, depth, inputs + first, inputs + second, self.row_step, self.plane, self.mirror,
-                    filters + (q * self.out_vectors + v) * n * filter_step * item, filter_step,
-                    column, column if first == second else column + n * point, self.point)
-                self.kernels.fft_inverse(&self.along_columns, column, self.point, outputs + v * self.plane * item + first, self.row_step)
-                if first != second:
-                    self.kernels.fft_inverse(&self.along_columns, column + n * point, self.point,
-                                             outputs + v * self.plane * item + second, self.row_step)
-
-    cdef void fan_rows(self, const Call *call, ptrdiff_t pair, char *private) noexcept nogil:
-        """Rows of one pair of tiles back, to the image: large images past the caches, in runs of all channels."""
-        cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, run = self.run_size() * item, i, v, half, channels
-        cdef char *outputs = private + (self.horizontal.n * self.point + self.depth * self.plane) * item
-        cdef ptrdiff_t pixel = self.horizontal.phases_out * self.conv.k
-        cdef char *runs = outputs + (self.out_vectors * self.plane + 2 * self.vertical.n * self.point) * item
-        cdef bint streams = pixel == self.conv.k and self.conv.n * self.conv.oh * self.conv.ow * self.conv.k * item >= STREAM_BYTES
-        cdef bint wanted[2]
-        cdef FftWindow windows[2]
-        cdef Half tile[2]
-        cdef Epilogue epilogue
-        cdef char *to
-        for half in range(2):
-            tile[half] = self.half(2 * pair + half, 0)
-            self.choose(&tile[half], 0, 1)
-        for i in range(self.vertical.step):
-            for half in range(2):
-                wanted[half] = self.target(call, &tile[half], i, &windows[half])
-            for v in range(self.out_vectors):
-                epilogue = call.epilogue[0]
-                if epilogue.bias != NULL:
-                    epilogue.bias = <const char *>epilogue.bias + v * vl * item
-                channels = min(vl, self.conv.k - v * vl)
-                self.kernels.fft_inverse(&self.along_rows, outputs + (v * self.plane + i * self.row_step) * item, self.point,
-                                         private, self.point)
-                for half in range(2):
-                    if wanted[half]:
-                        to = runs + half * run if streams else <char *>windows[half].pixels
-                        self.kernels.fft_store(windows[half].last, private + half * vl * item, <int>channels, to + v * vl * item,
-                                               pixel, 1, &epilogue)
-            for half in range(2):
-                if streams and wanted[half]:
-                    self.kernels.stream_copy(windows[half].last * self.conv.k, runs + half * run, <char *>windows[half].pixels)

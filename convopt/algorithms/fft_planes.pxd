@@ -1,6 +1,6 @@
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
-from convopt.kernels.registry cimport FftLength, FftMultiply, FftWindow, Kernels
+from convopt.kernels.registry cimport Epilogue, FftLength, FftMultiply, FftWindow, Kernels
 
 
 # One axis of the cut, as fft_tiles.Axis describes it, and its phases, as fft_phases.Phases does.
@@ -30,15 +30,17 @@ cdef class TiledConvolver(Convolver):
     cdef const Kernels *pack_kernels
     cdef list tables                                   # owners of what the pointers below point at
     cdef const ptrdiff_t *mirror                       # position of the mirrored frequency, along a column
+    cdef const ptrdiff_t *itself                       # as many positions as a row has, each its own
     cdef const ptrdiff_t *column_of                    # two per pair of mirrored columns, equal where it is its own mirror
     cdef ptrdiff_t column_pairs
-    cdef bint pointwise, pairs_channels, lanes_are_tiles, fans_out
-    cdef bint loads_tiles                              # lanes of the input spectra are tiles
+    cdef bint pointwise, pairs_channels, lanes_are_pixels, fans_out
     cdef FftMultiply *multiply                         # pointwise: the product of a column and a filter's
     cdef ptrdiff_t filter_point                        # pointwise: elements of a filter's spectrum per frequency
     cdef ptrdiff_t tile_units                          # pointwise: planes that all tiles of a channel make
+    cdef ptrdiff_t row_groups, column_groups           # vectors of rows, and of columns, of a tile
     cdef ptrdiff_t tiles, pairs, batch
     cdef ptrdiff_t phases                              # input phases
+    cdef ptrdiff_t fan_vectors                         # vectors of output channels that a fan makes at a time
     cdef ptrdiff_t in_vectors, out_vectors             # vectors of channels of one group, inputs in all phases
     cdef ptrdiff_t depth                               # input channels that a product sums, those of all phases
     cdef ptrdiff_t point, row_step, plane, in_step, out_step   # elements: a point, a row of a plane, a plane, a row of columns
@@ -48,11 +50,13 @@ cdef class TiledConvolver(Convolver):
     cdef const ptrdiff_t *indices(self, values)
     cdef ptrdiff_t filter_points(self) noexcept nogil
     cdef ptrdiff_t channel_units(self) noexcept nogil
+    cdef ptrdiff_t turned_size(self) noexcept nogil
     cdef ptrdiff_t pack_scratch_size(self) noexcept nogil
     cdef ptrdiff_t pack_units(self) noexcept nogil
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil
+                         ptrdiff_t step, ptrdiff_t phase, double scale, double *rows) noexcept nogil
+    cdef void put_turned(self, ptrdiff_t first, ptrdiff_t q, const double *column, double scale) noexcept nogil
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil
     cdef void put(self, ptrdiff_t index, const double *values, ptrdiff_t count, double scale) noexcept nogil
     cdef Half half(self, ptrdiff_t tile, ptrdiff_t phase) noexcept nogil
@@ -61,3 +65,4 @@ cdef class TiledConvolver(Convolver):
     cdef bint target(self, const Call *call, const Half *half, ptrdiff_t i, FftWindow *window) noexcept nogil
     cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil
     cdef void row_inverse(self, const Call *call, const Half *halves, ptrdiff_t i, ptrdiff_t lane, char *line, char *scratch) noexcept nogil
+    cdef Epilogue epilogue_from(self, const Call *call, ptrdiff_t channel) noexcept nogil

@@ -6,7 +6,7 @@ plane are transformed as they come from the image, and transformed back as they 
 
 import numpy as np
 
-from convopt.algorithms.fft_tiles import tiling
+from convopt.algorithms.fft_tiles import fan_vectors, tiling
 from convopt.kernels.fourier import LENGTHS
 
 from cython.parallel cimport prange
@@ -40,25 +40,23 @@ cdef class TiledConvolver(Convolver):
         columns = sorted(((q, int(m)) for q, m in enumerate(column_mirrors) if q <= m), key=lambda pair: (pair[0] != pair[1], pair))
         self.column_of = self.indices(np.array(columns))
         self.column_pairs = len(columns)
-        self.pointwise, self.pairs_channels = cut.is_pointwise, cut.pairs_channels
+        self.pointwise, self.pairs_channels = cut.is_pointwise, cut.pairs_channels(self.kernels.vl)
         self.tiles, self.pairs = cut.tiles, (cut.tiles + 1) // 2
-        self.lanes_are_tiles = cut.lanes_are_tiles(self.kernels.vl)
+        self.lanes_are_pixels = cut.lanes_are_pixels(self.kernels.vl)
         self.fans_out = cut.fans_out(self.kernels.vl)
-        self.loads_tiles = self.lanes_are_tiles or self.fans_out
-        if self.lanes_are_tiles:
-            self.multiply, self.filter_point = self.kernels.fft_multiply_one, 2
-            self.tile_units = (self.tiles + 2 * self.kernels.vl - 1) // (2 * self.kernels.vl)
-        elif self.pairs_channels:
-            self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply_two, 4 * self.kernels.vl, 1
-        else:
-            self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply, 2 * self.kernels.vl, self.pairs
+        self.fan_vectors = fan_vectors(self.kernels.vl * self.kernels.itemsize)
+        self.multiply, self.filter_point, self.tile_units = self.kernels.fft_multiply, 2 * self.kernels.vl, self.pairs
+        if self.pairs_channels:
+            self.multiply, self.filter_point = self.kernels.fft_multiply_two, 4 * self.kernels.vl
+        self.itself = self.indices(np.arange(params["nw"]))
+        self.row_groups, self.column_groups = (-(-n // self.kernels.vl) for n in (params["nh"], params["nw"]))
         self.in_vectors, self.out_vectors = cut.vectors(self.kernels.vl)
         self.phases, self.depth = cut.inputs, cut.depth(self.kernels.vl)
         self.batch = cut.batch(self.kernels.vl)
         self.point = 2 * self.kernels.vl
         # Odd multiples of a point: a power of two would put a whole column into a few sets of the cache.
-        self.row_step = (self.horizontal.n | 1) * self.point
-        self.plane = self.vertical.n * self.row_step
+        self.row_step = ((self.column_groups if self.lanes_are_pixels else self.horizontal.n) | 1) * self.point
+        self.plane = (self.row_groups * self.kernels.vl if self.lanes_are_pixels else self.vertical.n) * self.row_step
         self.in_step = (self.batch * self.in_vectors | 1) * self.point
         self.out_step = (self.batch * self.out_vectors | 1) * self.point
         self.pack_scratch = Buffer(self.pack_scratch_size())
@@ -87,17 +85,23 @@ cdef class TiledConvolver(Convolver):
     cdef ptrdiff_t channel_units(self) noexcept nogil:
         """Filter spectra of a pointwise convolution: channels, or vectors, or pairs of vectors of them, x multiplier."""
         cdef ptrdiff_t vectors = (self.conv.c + self.kernels.vl - 1) // self.kernels.vl
-        if self.lanes_are_tiles:
+        if self.lanes_are_pixels:
             return self.conv.k
         return ((vectors + 1) // 2 if self.pairs_channels else vectors) * self.conv.group_k
 
     cdef size_t packed_size(self) noexcept nogil:
         cdef ptrdiff_t elements
+        if self.lanes_are_pixels:
+            return self.channel_units() * self.turned_size() * self.conv.itemsize
         if self.pointwise:
             elements = self.channel_units() * self.phases * self.filter_point
         else:
             elements = self.conv.groups * self.out_vectors * self.depth * self.point
         return elements * self.filter_points() * self.conv.itemsize
+
+    cdef ptrdiff_t turned_size(self) noexcept nogil:
+        """Elements of the spectrum of a channel's filter, where lanes are pixels."""
+        return self.row_groups * self.horizontal.n * self.phases * self.point
 
     # ---- Filters ----
 
@@ -105,9 +109,9 @@ cdef class TiledConvolver(Convolver):
         """Spectra in the order the products read them, lanes being output channels:
 
         dense      [group][column pair][row][vector of outputs][phase][input channel]
-        fan        [column pair][vector of outputs][row][phase][input channel]
+        fan        [vector of outputs][column pair][row][phase][input channel]
         pointwise  [vector of channels][multiplier][column pair][row][phase], with paired vectors [2] at the end;
-                   where lanes are tiles [channel][multiplier][column pair][row][phase] pairs of numbers
+                   where lanes are pixels, in this case rows, [channel][multiplier][vector of rows][column][phase]
         """
         cdef ptrdiff_t scratch_size = self.pack_scratch_size(), units = self.pack_units()
         cdef int part, parts = <int>max(min(threads, units), 1)
@@ -128,7 +132,7 @@ cdef class TiledConvolver(Convolver):
 
     cdef ptrdiff_t pack_units(self) noexcept nogil:
         """Pieces of work of packing: filters of up to a vector of output channels each."""
-        cdef ptrdiff_t lanes = 1 if self.lanes_are_tiles else self.kernels.vl
+        cdef ptrdiff_t lanes = 1 if self.lanes_are_pixels else self.kernels.vl
         if self.pointwise:
             return (self.conv.c + lanes - 1) // lanes * self.conv.group_k * self.phases
         return self.conv.groups * self.out_vectors * self.conv.group_c * self.phases
@@ -136,9 +140,9 @@ cdef class TiledConvolver(Convolver):
     cdef void pack_share(self, const void *filters, int part, int parts, double *scratch) noexcept nogil:
         cdef ptrdiff_t units = self.pack_units(), multiplier = self.conv.group_k, vl = self.kernels.vl
         cdef ptrdiff_t item, unit, phase, group, vector, c, k, first, step, source, lane, count, channels, j
-        cdef ptrdiff_t lanes = self.pack_kernels.vl, jump = 0
+        cdef ptrdiff_t lanes = self.pack_kernels.vl
         cdef double scale = 0.5 if self.pairs_channels else 1.0
-        if self.lanes_are_tiles:
+        if self.lanes_are_pixels:
             lanes = vl = 1
         for item in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
             if self.pointwise:
@@ -147,6 +151,8 @@ cdef class TiledConvolver(Convolver):
                 step, lane = self.phases * self.filter_point, multiplier
                 first = phase * self.filter_point + (vector % 2 * self.point if self.pairs_channels else 0)
                 first += ((vector // 2 if self.pairs_channels else vector) * multiplier + k) * self.filter_points() * step
+                if self.lanes_are_pixels:
+                    first = unit * self.turned_size() + phase * self.point
                 source, channels = vector * vl * multiplier + k, self.conv.c - vector * vl
             else:
                 # Input channels change fastest: they lie side by side in each of the frequencies.
@@ -157,28 +163,26 @@ cdef class TiledConvolver(Convolver):
                 first = group * self.filter_points() * step + vector * self.depth * self.point
                 if self.fans_out:
                     step = self.depth * self.point
-                    jump = (self.out_vectors - 1) * self.vertical.n * step
-                    first = vector * self.vertical.n * step
+                    first = vector * self.filter_points() * step
                 first += (phase * self.depth // self.phases + c) * self.point
                 source, channels = c * self.conv.k + group * multiplier + vector * vl, multiplier - vector * vl
             count = min(channels, vl)
             j = 0
             while j < count:
-                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, jump, phase,
-                                scale, scratch)
+                self.pack_lanes(filters, source + j * lane, lane, min(lanes, count - j), first + j, step, phase, scale,
+                                scratch)
                 j += lanes
 
     cdef void pack_lanes(self, const void *filters, ptrdiff_t source, ptrdiff_t lane, ptrdiff_t count, ptrdiff_t first,
-                         ptrdiff_t step, ptrdiff_t jump, ptrdiff_t phase, double scale, double *rows) noexcept nogil:
+                         ptrdiff_t step, ptrdiff_t phase, double scale, double *rows) noexcept nogil:
         """The spectra of a phase of `count` filters, `lane` elements apart from element `source` of a tap on, to elements first,
-        first + 1, ... of every frequency, `step` apart, and `jump` more after each column. In float64; conjugated, because the
-        product is to be a correlation."""
+        first + 1, ... of every frequency, `step` apart. In float64; conjugated, because the product is to be a correlation."""
         cdef ptrdiff_t vl = self.pack_kernels.vl, point = 2 * vl, row_step = (self.horizontal.n | 1) * point
         cdef ptrdiff_t taps = self.conv.group_c * self.conv.k, first_tap, r, s, j, q, i
         cdef ptrdiff_t phase_r = phase // self.horizontal.phases_in, phase_s = phase % self.horizontal.phases_in
         cdef ptrdiff_t taps_r = _reaching(self.conv.r - phase_r, self.vertical.taps)
         cdef ptrdiff_t taps_s = _reaching(self.conv.s - phase_s, self.horizontal.taps)
-        cdef ptrdiff_t imaginary = 1 if self.lanes_are_tiles else self.kernels.vl
+        cdef ptrdiff_t imaginary = self.kernels.vl
         cdef double *column = rows + self.conv.r * row_step
         cdef double *to
         cdef double *line
@@ -200,11 +204,24 @@ cdef class TiledConvolver(Convolver):
                     to[j] += line[j]
                     to[j + 1] += line[j + 1]
             self.pack_kernels.fft_forward(&self.pack_columns, column, column + vl, point, column, point)
+            if self.lanes_are_pixels:
+                self.put_turned(first, q, column, scale)
+                continue
             for i in range(self.vertical.n):
                 self.put(first, column + i * point, count, scale)
                 self.put(first + imaginary, column + i * point + vl, count, -scale)
                 first += step
-            first += jump
+
+    cdef void put_turned(self, ptrdiff_t first, ptrdiff_t q, const double *column, double scale) noexcept nogil:
+        """Of the filter whose spectrum begins at element `first`, the q-th column in the lane of each row, and its mirror image."""
+        cdef ptrdiff_t vl = self.kernels.vl, i, side, to, row
+        for i in range(self.vertical.n):
+            for side in range(2):
+                row = self.mirror[i] if side else i
+                to = first + (row // vl * self.horizontal.n + self.column_of[2 * q + side]) * self.phases * self.point + row % vl
+                self.put(to, column, 1, scale)
+                self.put(to + vl, column + self.pack_kernels.vl, 1, scale if side else -scale)
+            column += 2 * self.pack_kernels.vl
 
     cdef void add_taps(self, double *to, const void *filters, ptrdiff_t index, ptrdiff_t lane, ptrdiff_t count) noexcept nogil:
         """to[j] += filters[index + j * lane] for j < count."""
@@ -290,17 +307,17 @@ cdef class TiledConvolver(Convolver):
         return True
 
     cdef void row_forward(self, const Call *call, const Half *halves, ptrdiff_t i, char *to, char *scratch) noexcept nogil:
-        """Row i of a plane, transformed, to `to`. halves: real and imaginary; where tiles are loaded to lanes, vl of each."""
+        """Row i of a plane, transformed, to `to`. halves: real and imaginary; where lanes are tiles, vl of each."""
         cdef FftWindow windows[2 * LANES_MAX]
         cdef ptrdiff_t n = self.horizontal.n, vl = self.kernels.vl, item = self.conv.itemsize, j
         cdef ptrdiff_t pixel = self.horizontal.pitch * self.conv.c
         cdef bint some = False
-        for j in range(2 * vl if self.loads_tiles else 2):
+        for j in range(2 * vl if self.fans_out else 2):
             some = self.window(call, halves + j, i, &windows[j]) or some
         if not some:
             memset(to, 0, n * self.point * item)
             return
-        if self.loads_tiles:
+        if self.fans_out:
             self.kernels.fft_load_tiles(windows, n, pixel, scratch)
             self.kernels.fft_load_tiles(windows + vl, n, pixel, scratch + vl * item)
         elif windows[0].last - windows[0].first == n and windows[1].last - windows[1].first == n and \
@@ -315,26 +332,23 @@ cdef class TiledConvolver(Convolver):
     cdef void row_inverse(self, const Call *call, const Half *halves, ptrdiff_t i, ptrdiff_t lane, char *line,
                           char *scratch) noexcept nogil:
         """Transform row i back and store its pixels; lanes that are channels lie `lane` elements apart in the output."""
-        cdef FftWindow windows[LANES_MAX]
-        cdef ptrdiff_t vl = self.kernels.vl, pixel = self.horizontal.phases_out * self.conv.k, _part, j
+        cdef FftWindow window
+        cdef ptrdiff_t vl = self.kernels.vl, pixel = self.horizontal.phases_out * self.conv.k, half
         cdef Epilogue epilogue
         cdef char *source = scratch
         self.kernels.fft_inverse(&self.along_rows, line, self.point, scratch, self.point)
-        for _part in range(2):
-            epilogue = call.epilogue[0]
-            if epilogue.bias != NULL:
-                epilogue.bias = <const char *>epilogue.bias + halves[0].offset * self.conv.itemsize
-            if self.lanes_are_tiles:
-                for j in range(vl):
-                    self.target(call, halves + j, i, &windows[j])
-                self.kernels.fft_store_tiles(windows, source, pixel, &epilogue)
-                halves += vl
-            else:
-                if self.target(call, halves, i, &windows[0]):
-                    self.kernels.fft_store(windows[0].last, source, halves[0].channels, <char *>windows[0].pixels, pixel, lane,
-                                           &epilogue)
-                halves += 1
+        for half in range(2):
+            if self.target(call, halves + half, i, &window):
+                epilogue = self.epilogue_from(call, halves[half].offset)
+                self.kernels.fft_store(window.last, source, halves[half].channels, <char *>window.pixels, pixel, lane, &epilogue)
             source += vl * self.conv.itemsize
+
+    cdef Epilogue epilogue_from(self, const Call *call, ptrdiff_t channel) noexcept nogil:
+        """The call's epilogue for outputs from a channel on."""
+        cdef Epilogue epilogue = call.epilogue[0]
+        if epilogue.bias != NULL:
+            epilogue.bias = <const char *>epilogue.bias + channel * self.conv.itemsize
+        return epilogue
 
 
 cdef Axis _axis(cut, phases):

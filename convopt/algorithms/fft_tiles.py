@@ -26,16 +26,23 @@ COLUMN_BYTES = 1 << 20
 BATCH_PAIRS = 8
 #: Most input channels whose products are no matrix product worth the name.
 FAN_CHANNELS = 4
-#: Bytes of one pair's spectra, input and output: they should stay in a second-level cache.
+#: Bytes of a cache line.
+LINE_BYTES = 64
+#: Bytes of one pair's spectra, input and a line of outputs: they should stay in a second-level cache.
 FAN_BYTES = 1 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.
 POINTS_MIN = 16
 #: What loading and storing a point in both passes of a transform takes, in operations.
 LOAD_AND_STORE = 6.0
-#: A plane of so many bytes, outside the second-level cache, takes twice as long as one within.
+#: A plane of so many bytes, outside the second-level cache, takes twice as long as one within; then, where lanes are pixels.
 TWICE_AS_SLOW_BYTES = 10 << 20
+TWICE_AS_SLOW_PIXELS = 1 << 20
 #: What finding the pixels of one row of one tile in the image takes, in operations.
 WINDOW = 350.0
+#: What moving a pixel takes where lanes are pixels, in operations, and how much more if pixels of a channel are not adjacent.
+TURN, GATHER = 6.0, 16.0
+#: Channels fill vectors less well than so: then it pays to take pixels of one channel instead, though they need turning.
+MOST_LANES_TURNED = 0.6
 #: Parameter sets worth measuring.
 CANDIDATES = 5
 
@@ -101,21 +108,21 @@ class Tiling:
         """Whether each output channel needs one input channel only, so that spectra multiply point by point."""
         return self.shape.group_c == 1 and (self.shape.groups > 1 or self.shape.k == 1)
 
-    @property
-    def pairs_channels(self) -> bool:
+    def pairs_channels(self, vl: int) -> bool:
         """Whether real and imaginary part are two vectors of channels of one tile, there being no second tile."""
-        return self.is_pointwise and self.tiles == 1
+        return self.is_pointwise and self.tiles == 1 and not self.lanes_are_pixels(vl)
 
     def fans_out(self, vl: int) -> bool:
-        """Whether spectra are multiplied pair of tiles by pair of tiles, all output channels of one staying in cache."""
-        planes = self.inputs * self.shape.c + self.vectors(vl)[1]
+        """Whether spectra are multiplied pair of tiles by pair of tiles, a cache line of output channels at a time."""
+        planes = self.inputs * self.shape.c + fan_vectors(vl * self.shape.itemsize)
         size = planes * 2 * vl * self.shape.itemsize * self.points
         return not self.is_pointwise and self.shape.groups == 1 and self.shape.c <= FAN_CHANNELS and size <= FAN_BYTES
 
-    def lanes_are_tiles(self, vl: int) -> bool:
-        """Whether a vector holds one channel of vl tiles rather than vl channels of one: for few channels and many tiles."""
-        vectors_of_tiles = self.shape.c * -(-self.tiles // (2 * vl))
-        return self.is_pointwise and not self.pairs_channels and vectors_of_tiles < -(-self.shape.c // vl) * ((self.tiles + 1) // 2)
+    def lanes_are_pixels(self, vl: int) -> bool:
+        """Whether a vector holds vl pixels of one channel rather than vl channels of one pixel: for few channels."""
+        pairs, vectors = (self.tiles + 1) // 2, -(-self.shape.c // vl)
+        lanes = vl * (-(-vectors // 2) if self.tiles == 1 else vectors * pairs)
+        return self.is_pointwise and self.shape.c * pairs <= MOST_LANES_TURNED * lanes
 
     def vectors(self, vl: int) -> tuple[int, int]:
         """Vectors of input channels, of all phases, and of output channels of one group."""
@@ -148,10 +155,12 @@ class Tiling:
 
     def workspace_bytes(self, vl: int) -> int:
         """About what one thread needs: the planes that exist at a time."""
+        if self.lanes_are_pixels(vl):
+            return 2 * self.shape.itemsize * self.inputs * _up(self.vertical.n, vl) * _up(self.horizontal.n, vl)
         if self.is_pointwise:
             planes = self.inputs
         elif self.fans_out(vl):
-            planes = self.depth(vl) + self.vectors(vl)[1]
+            planes = self.depth(vl) + fan_vectors(vl * self.shape.itemsize)
         else:
             return self.batch(vl) * self.plane_bytes(vl)
         return planes * 2 * vl * self.shape.itemsize * self.points
@@ -164,6 +173,8 @@ class Tiling:
     def product_flops(self, vl: int) -> float:
         """Operations of the products of spectra: three real multiply-adds for a complex one."""
         pairs = (self.tiles + 1) // 2
+        if self.lanes_are_pixels(vl):
+            return 8.0 * self.inputs * self.units(vl) * _up(self.vertical.n, vl) * self.horizontal.n
         if self.is_pointwise:
             return 8.0 * self.inputs * self.points * self.units(vl) * vl
         if self.fans_out(vl):
@@ -174,6 +185,9 @@ class Tiling:
         """Operations of all transforms, idle lanes included: 5 log2(n) for each of n complex points, and LOAD_AND_STORE."""
         forth, back = self.planes(vl)
         row, column = _transform(self.horizontal.n), _transform(self.vertical.n)
+        if self.lanes_are_pixels(vl):
+            rows, columns, kept = (_up(n, vl) for n in (self.vertical.n, self.horizontal.n, self.horizontal.step))
+            return forth * (rows * row + columns * column) + back * (rows * row + kept * column)
         columns = self.horizontal.n * column
         return vl * (forth * (self.vertical.n * row + columns) + back * (self.vertical.step * row + columns))
 
@@ -197,18 +211,25 @@ class Tiling:
             return self.product_flops(vl) + 0.3 * transforms
         if not self.is_pointwise:
             return (2.0 if self.shape.group_c <= FAN_CHANNELS else 0.6) * transforms
-        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms * (1 + self.workspace_bytes(vl) / TWICE_AS_SLOW_BYTES)
-        if self.lanes_are_tiles(vl):
+        pixels = self.lanes_are_pixels(vl)
+        twice = TWICE_AS_SLOW_PIXELS if pixels else TWICE_AS_SLOW_BYTES
+        flops = 0.2 * self.product_flops(vl) + 0.35 * transforms * (1 + self.workspace_bytes(vl) / twice)
+        if pixels:
             forth, back = self.planes(vl)
-            flops += WINDOW * 2 * vl * (forth * self.vertical.n + back * self.vertical.step)
+            pixel = TURN if self.shape.c == 1 else TURN + GATHER
+            for planes, rows, row in (
+                (forth, self.vertical.n, self.horizontal.n),
+                (back, self.vertical.step, self.horizontal.step),
+            ):
+                flops += 2 * planes * rows * (WINDOW + pixel * row)
         return flops
 
     def units(self, vl: int) -> int:
         """Complex planes of a pointwise convolution, each transformed forth and back in one go."""
-        if self.lanes_are_tiles(vl):
-            return self.shape.k * -(-self.tiles // (2 * vl))
+        if self.lanes_are_pixels(vl):
+            return self.shape.k * ((self.tiles + 1) // 2)
         blocks = -(-self.shape.c // vl)
-        pairs = -(-blocks // 2) if self.pairs_channels else blocks * ((self.tiles + 1) // 2)
+        pairs = -(-blocks // 2) if self.pairs_channels(vl) else blocks * ((self.tiles + 1) // 2)
         return pairs * self.shape.group_k
 
     def moved_bytes(self, vl: int) -> float:
@@ -277,6 +298,16 @@ def _lengths(phases: Phases) -> list[int]:
 def _transform(n: int) -> float:
     """Operations of one transform."""
     return n * (5.0 * math.log2(n) + LOAD_AND_STORE)
+
+
+def fan_vectors(vector_bytes: int) -> int:
+    """Vectors of output channels that make a cache line of a pixel: lines are best written whole."""
+    return max(LINE_BYTES // vector_bytes, 1)
+
+
+def _up(n: int, vl: int) -> int:
+    """n pixels in whole vectors."""
+    return -(-n // vl) * vl
 
 
 def estimate(cut: Tiling, vl: int) -> float:

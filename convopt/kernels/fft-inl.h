@@ -128,29 +128,46 @@ static void fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, 
     }
 }
 
-static void fft_store_tiles(const convopt_fft_window *windows, const void *from_, ptrdiff_t ldo,
-                            const convopt_epilogue *epilogue) {
+static void fft_load_columns(const convopt_fft_window *window, ptrdiff_t points, ptrdiff_t ldx, void *to_) {
+    REAL *to = to_;
+    for (ptrdiff_t j = 0; j < points; j += VL, to += POINT) {
+        const REAL *x = (const REAL *)window->pixels + (j - window->first) * ldx;
+        if (window->first <= j && j + VL <= window->last)
+            store(to, ldx == 1 ? load(x) : load_strided(x, ldx));
+        else if (j + VL <= window->first || j >= window->last)
+            store(to, (vec){0});
+        else if (ldx == 1 && window->first <= j)
+            store(to, load_first(x, (int)(window->last - j)));
+        else
+            store(to, load_some(window, j, ldx));
+    }
+}
+
+static void fft_store_columns(ptrdiff_t points, const void *from_, void *out_, ptrdiff_t ldo,
+                              const convopt_epilogue *epilogue) {
     const REAL *from = from_, *bias = epilogue->bias;
+    REAL *out = out_;
     const vec start = broadcast(bias ? *bias : 0);
     const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
-    ptrdiff_t points = 0;
-    for (int l = 0; l < VL; l++) points = windows[l].last > points ? windows[l].last : points;
-    for (ptrdiff_t j = 0; j < points; j += VL) {
-        vec rows[VL];
-        const ptrdiff_t count = clipped(points - j, 0, VL);
-        UNROLL for (int k = 0; k < VL; k++) rows[k] =
-            k < count ? clamp(load(from + (j + k) * POINT) + start, lo, hi) : lo;
-        transpose_square(rows);
-        UNROLL for (int l = 0; l < VL; l++) {
-            REAL *out = (REAL *)windows[l].pixels + j * ldo;
-            const int pixels = (int)clipped(windows[l].last - j, 0, VL);
-            if (ldo == 1 && pixels == VL)
-                store(out, rows[l]);
-            else if (ldo == 1)
-                store_first(out, rows[l], pixels);
-            else
-                store_some(out, rows[l], pixels, ldo);
-        }
+    for (ptrdiff_t j = 0; j < points; j += VL, from += POINT) {
+        const vec y = clamp(load(from) + start, lo, hi);
+        const int count = (int)clipped(points - j, 0, VL);
+        if (ldo != 1)
+            store_some(out + j * ldo, y, count, ldo);
+        else if (count == VL)
+            store(out + j, y);
+        else
+            store_first(out + j, y, count);
+    }
+}
+
+static void fft_turn(ptrdiff_t squares, const void *from_, ptrdiff_t ldf, ptrdiff_t next_from, void *to_, ptrdiff_t ldt,
+                     ptrdiff_t next_to) {
+    const REAL *from = from_;
+    REAL *to = to_;
+    for (ptrdiff_t i = 0; i < squares; i++, from += next_from, to += next_to) {
+        transpose_whole(from, ldf, to, ldt);
+        transpose_whole(from + VL, ldf, to + VL, ldt);
     }
 }
 
@@ -260,25 +277,27 @@ static void fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line_, const 
     }
 }
 
-static void stream_copy(ptrdiff_t count, const void *from_, void *to_) {
-    const REAL *from = from_;
-    REAL *to = to_;
-    ptrdiff_t i = 0;
-    while (i < count && (size_t)(to + i) % VECTOR_BYTES) to[i] = from[i], i++;
-    for (; i + VL <= count; i += VL) stream(to + i, load(from + i));
-    for (; i < count; i++) to[i] = from[i];
+static void fft_stream(ptrdiff_t points, const void *from_, ptrdiff_t next, void *out_, ptrdiff_t ldo,
+                       const convopt_epilogue *epilogue) {
+    const REAL *from = from_, *bias = epilogue->bias;
+    REAL *out = out_;
+    vec start[LINE_VECTORS];
+    const vec lo = broadcast((REAL)epilogue->lo), hi = broadcast((REAL)epilogue->hi);
+    UNROLL for (int v = 0; v < LINE_VECTORS; v++) start[v] = bias ? load(bias + v * VL) : broadcast(0);
+    for (ptrdiff_t j = 0; j < points; j++, from += POINT, out += ldo)
+        UNROLL for (int v = 0; v < LINE_VECTORS; v++)
+            stream(out + v * VL, clamp(load(from + v * next) + start[v], lo, hi));
 }
 
 static void stream_end(void) { streamed(); }
 
-/* *z = the sum over planes of z * h, or of z * conj(h); h is pairs of numbers where all lanes have the same. */
-static ALWAYS_INLINE void multiply_point(const int same, const int conjugate, ptrdiff_t depth, REAL *z, ptrdiff_t plane,
+/* *z = the sum over planes of z * h, or of z * conj(h). */
+static ALWAYS_INLINE void multiply_point(const int conjugate, ptrdiff_t depth, REAL *z, ptrdiff_t plane,
                                          const REAL *h) {
     vec real = {0}, imaginary = {0};
-    for (ptrdiff_t p = 0; p < depth; p++, h += same ? 2 : POINT) {
+    for (ptrdiff_t p = 0; p < depth; p++, h += POINT) {
         const vec r = load(z + p * plane), i = load(z + p * plane + VL);
-        const vec hr = same ? broadcast(h[0]) : load(h), side = same ? broadcast(h[1]) : load(h + VL);
-        const vec hi = conjugate ? -side : side;
+        const vec hr = load(h), hi = conjugate ? -load(h + VL) : load(h + VL);
         real += r * hr - i * hi;
         imaginary += r * hi + i * hr;
     }
@@ -286,30 +305,22 @@ static ALWAYS_INLINE void multiply_point(const int same, const int conjugate, pt
     store(z + VL, imaginary);
 }
 
-static ALWAYS_INLINE void multiply_lines(const int same, ptrdiff_t points, ptrdiff_t depth, REAL *line, REAL *partner,
-                                         ptrdiff_t step, ptrdiff_t plane, const ptrdiff_t *mirror, const REAL *h) {
-    for (ptrdiff_t i = 0; i < points; i++, h += depth * (same ? 2 : POINT)) {
+static ALWAYS_INLINE void multiply_lines(ptrdiff_t points, ptrdiff_t depth, REAL *line, REAL *partner, ptrdiff_t step,
+                                         ptrdiff_t plane, const ptrdiff_t *mirror, const REAL *h) {
+    for (ptrdiff_t i = 0; i < points; i++, h += depth * POINT) {
         const ptrdiff_t j = mirror[i];
         if (line == partner && j < i) continue;
-        multiply_point(same, 0, depth, line + i * step, plane, h);
-        if (line != partner || j != i) multiply_point(same, 1, depth, partner + j * step, plane, h);
+        multiply_point(0, depth, line + i * step, plane, h);
+        if (line != partner || j != i) multiply_point(1, depth, partner + j * step, plane, h);
     }
 }
 
 static void fft_multiply(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step, ptrdiff_t plane,
                          const ptrdiff_t *mirror, const void *h) {
     if (depth == 1)
-        multiply_lines(0, points, 1, line, partner, step, plane, mirror, h);
+        multiply_lines(points, 1, line, partner, step, plane, mirror, h);
     else
-        multiply_lines(0, points, depth, line, partner, step, plane, mirror, h);
-}
-
-static void fft_multiply_one(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step,
-                             ptrdiff_t plane, const ptrdiff_t *mirror, const void *h) {
-    if (depth == 1)
-        multiply_lines(1, points, 1, line, partner, step, plane, mirror, h);
-    else
-        multiply_lines(1, points, depth, line, partner, step, plane, mirror, h);
+        multiply_lines(points, depth, line, partner, step, plane, mirror, h);
 }
 
 static void fft_multiply_two(ptrdiff_t points, ptrdiff_t depth, void *line_, void *partner_, ptrdiff_t step,

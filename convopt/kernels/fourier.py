@@ -10,6 +10,7 @@ zeros are never written. The same list of statements is written out as C and eva
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -189,6 +190,42 @@ def _c_sum(terms: list[Term]) -> str:
     return " ".join(_c_term(term, index == 0) for index, term in enumerate(terms)).strip()
 
 
+def _loads_sums_and_stores(program: Program, results: list[Complex], twiddled: bool) -> Iterator[str]:
+    """The statements of a codelet in C: inputs are loaded where they are first needed and outputs stored once they are known.
+
+    Compilers keep this order, and registers are few. No output is stored before all inputs are loaded: both may be one.
+    """
+    known: set[str] = set()
+    inputs, waiting = 2 * len(results), list(enumerate(results))
+    for name, terms in [*program.statements, ("", [])]:
+        for term in [*terms] if name else [part for _, value in waiting for part in value]:
+            if term.operand not in known and term.operand[:2] in ("re", "im"):
+                known.add(term.operand)
+                inputs -= 1
+                part, k = term.operand[:2], term.operand[2:]
+                yield f"        const vec {part}{k} = load({part} + {k} * step);"
+        if name:
+            known.add(name)
+            yield f"        const vec {name} = {_c_sum(terms)};"
+        if inputs:
+            continue
+        for k, value in waiting:
+            if all(term.operand in known for term in value):
+                yield _c_output(k, value, twiddled and k > 0)
+        waiting = [(k, value) for k, value in waiting if any(term.operand not in known for term in value)]
+
+
+def _c_output(k: int, value: Complex, twiddled: bool) -> str:
+    real, imaginary = (_c_sum([part]) for part in value)
+    if not twiddled:
+        return f"        store(to_re + {k} * to_step, {real}); store(to_im + {k} * to_step, {imaginary});"
+    return (
+        f"        {{ const vec r = {real}, m = {imaginary};"
+        f" const REAL c = twiddle[{2 * k - 2}], s = twiddle[{2 * k - 1}];"
+        f" store(to_re + {k} * to_step, c * r + s * m); store(to_im + {k} * to_step, c * m - s * r); }}"
+    )
+
+
 def codelet(n: int, twiddled: bool) -> str:
     """C text of one codelet; contract at the head of fft-inl.h."""
     program, results = codelet_program(n)
@@ -196,15 +233,7 @@ def codelet(n: int, twiddled: bool) -> str:
         f"static void dft_{n}{'_twiddled' if twiddled else ''}(CODELET_ARGUMENTS) {{",
         "    for (; count > 0; count--, re += next, im += next, to_re += to_next, to_im += to_next) {",
     ]
-    lines += [f"        const vec re{k} = load(re + {k} * step), im{k} = load(im + {k} * step);" for k in range(n)]
-    lines += [f"        const vec {name} = {_c_sum(terms)};" for name, terms in program.statements]
-    for k, (real, imaginary) in enumerate(results):
-        if twiddled and k:
-            lines.append(f"        {{ const vec r = {_c_sum([real])}, m = {_c_sum([imaginary])};")
-            lines.append(f"          const REAL c = twiddle[{2 * k - 2}], s = twiddle[{2 * k - 1}];")
-            lines.append(f"          store(to_re + {k} * to_step, c * r + s * m); store(to_im + {k} * to_step, c * m - s * r); }}")
-        else:
-            lines.append(f"        store(to_re + {k} * to_step, {_c_sum([real])}); store(to_im + {k} * to_step, {_c_sum([imaginary])});")
+    lines += _loads_sums_and_stores(program, results, twiddled)
     if twiddled:
         lines.append(f"        twiddle += {2 * (n - 1)};")
     lines += ["    }", "}"]

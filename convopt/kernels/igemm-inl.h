@@ -9,9 +9,6 @@
  * What a body fetches is up to its caller: nv vectors a step at `ahead`, which moves by ahead_step. */
 enum { PREFETCH_ROWS = 6 };
 
-/* Vectors of a cache line: one of them is asked for. A line that begins within a vector comes with the next row. */
-enum { LINE_VECTORS = VECTOR_BYTES < 64 ? 64 / VECTOR_BYTES : 1 };
-
 /* Asks for the lines that a register tile will be written to. */
 static ALWAYS_INLINE void fetch_output(const int mr, const int nv, const REAL *out, ptrdiff_t ldo) {
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v += LINE_VECTORS)

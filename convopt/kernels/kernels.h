@@ -156,11 +156,19 @@ typedef void convopt_fft_load(const convopt_fft_window *window, ptrdiff_t points
 typedef void convopt_fft_store(ptrdiff_t points, const void *from, int channels, void *out, ptrdiff_t ldo,
                                ptrdiff_t lane, const convopt_epilogue *epilogue);
 
-/* The same two where lanes are tiles: lane l of point j is pixel j of windows[l], of which there are vl.
- * Storing writes pixels 0 <= j < last of each window; `first` is not used, bias is one value. */
+/* Loading where lanes are tiles: lane l of point j is pixel j of windows[l], of which there are vl. */
 typedef void convopt_fft_load_tiles(const convopt_fft_window *windows, ptrdiff_t points, ptrdiff_t ldx, void *to);
-typedef void convopt_fft_store_tiles(const convopt_fft_window *windows, const void *from, ptrdiff_t ldo,
-                                     const convopt_epilogue *epilogue);
+
+/* Loading and storing where lanes are columns: pixel j is lane j % vl of point j / vl. Loading fills the last point
+ * with zeros, bias is one value. */
+typedef void convopt_fft_load_columns(const convopt_fft_window *window, ptrdiff_t points, ptrdiff_t ldx, void *to);
+typedef void convopt_fft_store_columns(ptrdiff_t points, const void *from, void *out, ptrdiff_t ldo,
+                                       const convopt_epilogue *epilogue);
+
+/* Lanes become points and points lanes: lane l of the m-th point of square i, from + i*next_from + m*ldf, is lane m of
+ * its l-th, to + i*next_to + l*ldt. A square has vl points. */
+typedef void convopt_fft_turn(ptrdiff_t squares, const void *from, ptrdiff_t ldf, ptrdiff_t next_from, void *to,
+                              ptrdiff_t ldt, ptrdiff_t next_to);
 
 /* The complex product of one frequency, out[p][k] = sum_{c < depth} z[p][c] * h[c][k], or with conj(h):
  * z has `pairs` rows ldz apart of ceil(depth/vl) points, lanes being c; out `pairs` rows ldo apart of `columns` points,
@@ -176,9 +184,12 @@ typedef void convopt_fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line
                              ptrdiff_t channel, const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to,
                              void *to_partner, ptrdiff_t to_step);
 
-/* Copies `count` elements past the caches: for results too large to be found there later. A thread that did so calls
- * stream_end before others may look at them. */
-typedef void convopt_stream_copy(ptrdiff_t count, const void *from, void *to);
+/* As fft_store, past the caches, for results too large to be found there later: the same half of the points of as many
+ * vectors of channels, `next` apart, as make a cache line, which `out` and ldo are whole lines of. A thread that did so
+ * calls stream_end before others may look at them. */
+#define CONVOPT_LINE_BYTES 64
+typedef void convopt_fft_stream(ptrdiff_t points, const void *from, ptrdiff_t next, void *out, ptrdiff_t ldo,
+                                const convopt_epilogue *epilogue);
 typedef void convopt_stream_end(void);
 
 /* With z[p] = line + p*plane, line[i] = sum_{p < depth} z[p][i] * h[i][p] and, from the columns beside partner in the
@@ -187,9 +198,6 @@ typedef void convopt_stream_end(void);
  */
 typedef void convopt_fft_multiply(ptrdiff_t points, ptrdiff_t depth, void *line, void *partner, ptrdiff_t step,
                                   ptrdiff_t plane, const ptrdiff_t *mirror, const void *h);
-
-/* As that, with the same filter in all lanes: h has pairs of numbers instead of points. */
-typedef convopt_fft_multiply convopt_fft_multiply_one;
 
 /* As that, where real and imaginary parts are two signals with a filter each: h has two points instead of one, both of
  * them spectra of real filters divided by 2. */
@@ -330,13 +338,14 @@ typedef struct {
     convopt_fft_load *fft_load;
     convopt_fft_store *fft_store;
     convopt_fft_load_tiles *fft_load_tiles;
-    convopt_fft_store_tiles *fft_store_tiles;
+    convopt_fft_load_columns *fft_load_columns;
+    convopt_fft_store_columns *fft_store_columns;
+    convopt_fft_turn *fft_turn;
     convopt_fft_product *fft_product;
     convopt_fft_fan *fft_fan;
     convopt_fft_multiply *fft_multiply;
-    convopt_fft_multiply_one *fft_multiply_one;
     convopt_fft_multiply_two *fft_multiply_two;
-    convopt_stream_copy *stream_copy;
+    convopt_fft_stream *fft_stream;
     convopt_stream_end *stream_end;
     const convopt_depthwise_form *depthwise_forms;
     convopt_depthwise_spread *depthwise_spread;

@@ -1,5 +1,5 @@
 cdef extern from "kernels.h":
-    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD
+    enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD, CONVOPT_LINE_BYTES
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -75,8 +75,15 @@ cdef extern from "kernels.h":
     ctypedef void FftLoadTiles "convopt_fft_load_tiles"(
         const FftWindow *windows, ptrdiff_t points, ptrdiff_t ldx, void *to) noexcept nogil
 
-    ctypedef void FftStoreTiles "convopt_fft_store_tiles"(
-        const FftWindow *windows, const void *source, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+    ctypedef void FftLoadColumns "convopt_fft_load_columns"(
+        const FftWindow *window, ptrdiff_t points, ptrdiff_t ldx, void *to) noexcept nogil
+
+    ctypedef void FftStoreColumns "convopt_fft_store_columns"(
+        ptrdiff_t points, const void *source, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
+    ctypedef void FftTurn "convopt_fft_turn"(
+        ptrdiff_t squares, const void *source, ptrdiff_t ldf, ptrdiff_t next_from, void *to, ptrdiff_t ldt,
+        ptrdiff_t next_to) noexcept nogil
 
     ctypedef void FftProduct "convopt_fft_product"(
         ptrdiff_t pairs, ptrdiff_t depth, ptrdiff_t columns, const void *z, ptrdiff_t ldz, const void *h, void *out,
@@ -86,7 +93,8 @@ cdef extern from "kernels.h":
         ptrdiff_t points, ptrdiff_t depth, const void *line, const void *partner, ptrdiff_t step, ptrdiff_t channel,
         const ptrdiff_t *mirror, const void *h, ptrdiff_t ldh, void *to, void *to_partner, ptrdiff_t to_step) noexcept nogil
 
-    ctypedef void StreamCopy "convopt_stream_copy"(ptrdiff_t count, const void *source, void *to) noexcept nogil
+    ctypedef void FftStream "convopt_fft_stream"(
+        ptrdiff_t points, const void *source, ptrdiff_t next, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
 
     ctypedef void StreamEnd "convopt_stream_end"() noexcept nogil
 
@@ -183,13 +191,14 @@ cdef extern from "kernels.h":
         FftLoad *fft_load
         FftStore *fft_store
         FftLoadTiles *fft_load_tiles
-        FftStoreTiles *fft_store_tiles
+        FftLoadColumns *fft_load_columns
+        FftStoreColumns *fft_store_columns
+        FftTurn *fft_turn
         FftProduct *fft_product
         FftFan *fft_fan
         FftMultiply *fft_multiply
-        FftMultiply *fft_multiply_one
         FftMultiply *fft_multiply_two
-        StreamCopy *stream_copy
+        FftStream *fft_stream
         StreamEnd *stream_end
         const DepthwiseForm *depthwise_forms
         DepthwiseSpread *depthwise_spread

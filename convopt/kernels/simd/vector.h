@@ -10,6 +10,8 @@
 /* What is read through the pointer from here on is loaded again, not kept in a register since before. */
 #define RELOAD(pointer) __asm__("" : "+r"(pointer))
 #define VL ((int)(VECTOR_BYTES / sizeof(REAL)))
+/* Vectors of a cache line: one of them is asked for. A line that begins within a vector comes with the next row. */
+enum { LINE_VECTORS = VECTOR_BYTES < 64 ? 64 / VECTOR_BYTES : 1 };
 
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL vec_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));

@@ -1,0 +1,3 @@
+from convopt.algorithms.fft_planes import TiledConvolver
+
+class FewChannels(TiledConvolver): ...
