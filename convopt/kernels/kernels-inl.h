@@ -44,6 +44,7 @@ const convopt_kernels KERNELS = {
     .stream_copy = stream_copy,
     .stream_end = stream_end,
     .depthwise_forms = depthwise_forms,
+    .depthwise_tile_forms = depthwise_tile_forms,
     .depthwise_spread = depthwise_spread,
     .depthwise_plane = depthwise_plane,
     .pad = pad,
