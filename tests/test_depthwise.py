@@ -126,7 +126,7 @@ def test_short_runs_of_columns_are_offered_where_starting_them_is_cheap(isa):
 
 
 def test_tiles_are_offered_for_whole_vectors_of_channels_and_square_kernels(isa):
-    rows = {name: (1, 28, 28, 64, 3, 3, 1, 1, "SAME", 1) for name in ("plain", "few", "tall", "strides", "doubled", "large")}
+    rows = dict.fromkeys(("plain", "few", "tall", "strides", "doubled", "large"), (1, 28, 28, 64, 3, 3, 1, 1, "SAME", 1))
     rows["few"] = (1, 28, 28, 1, 3, 3, 1, 1, "SAME", 1)
     rows["tall"] = (1, 28, 28, 64, 5, 3, 1, 1, "SAME", 1)
     rows["strides"] = (1, 28, 28, 64, 3, 3, 1, (2, 1), "SAME", 1)

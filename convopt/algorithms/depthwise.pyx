@@ -43,8 +43,8 @@ SHORT_RUN = 8
 # Share of lanes that vectors of channels keep busy from where on lines of interleaved channels cannot win.
 ENOUGH_LANES = 0.8
 
-# How fast a walk is whose vectors are parts of cache lines, compared with one that reads whole lines.
-PARTS_OF_LINES = 0.6
+# Taps of a column that its other costs are worth: stores and loads, and a walk's reading of lines whose vectors it takes one by one.
+COLUMN_COST, PARTS_OF_LINES_COST = 6, 9
 
 cdef enum:
     CACHE_LINE = 64
@@ -133,10 +133,8 @@ def work(shape, params, threads):
     rows = max(_forms(shape, "tiles" if "tiles" in params else "walk"), default=0)
     runs = -(-shape.ow // params.get("columns", max(1, shape.ow)))
     started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
-    # Stores, and what is loaded for each column, are hidden behind many taps only.
-    efficiency = 0.9 * shape.depth / (shape.depth + 6) if rows else 0.4
-    if "tiles" not in params and vl * shape.itemsize < CACHE_LINE:
-        efficiency *= PARTS_OF_LINES
+    cost = COLUMN_COST + (PARTS_OF_LINES_COST if "tiles" not in params and vl * shape.itemsize < CACHE_LINE else 0)
+    efficiency = 0.9 * shape.depth / (shape.depth + cost) if rows else 0.4
     spread = 0 if shape.k == shape.c >= vl else inputs * padded_k * (1 + (shape.r - 1) / max(1, rows * shape.strides[0]))
     return Work(
         gemm_flops=2.0 * pixels * padded_k * shape.depth * started,
@@ -152,7 +150,7 @@ def _work_of_lines(shape):
     inputs, outputs = shape.n * shape.h * shape.w * shape.c, shape.n * shape.oh * shape.ow * shape.c
     return Work(
         gemm_flops=2.0 * outputs * shape.depth,
-        gemm_efficiency=0.9 * shape.depth / (shape.depth + 6),
+        gemm_efficiency=0.9 * shape.depth / (shape.depth + COLUMN_COST),
         vector_flops=2.0 * inputs,
         moved_bytes=float(shape.itemsize * (inputs + outputs)),
         parts=max(1, shape.n * shape.oh // 8),
@@ -336,7 +334,7 @@ cdef class Strips(Convolver):
 
     cdef void point_at_rows(self, const char *x, ptrdiff_t height, ptrdiff_t top, ptrdiff_t bottom, const char **inputs,
                             const char *spread) noexcept nogil:
-        """Addresses of the rows under a strip, NULL or zeros for padding: in x, whose first row there is, or would be, at `x`; or spread out."""
+        """Addresses of the rows under a strip, NULL or zeros for padding: in x, whose first row is, or would be, at `x`; or spread out."""
         cdef ptrdiff_t i, row_bytes = self.conv.dilation_h * self.conv.w * self.conv.c * self.conv.itemsize
         for i in range(height):
             inputs[i] = <const char *>self.zeros.data if self.tiles else NULL
