@@ -1,8 +1,9 @@
 """Depthwise convolution: each input channel has filters of its own, so there is no product of matrices to make.
 
 Lanes are output channels. A strip of a few output rows of one vector of channels is walked along its columns, so that
-an input vector, once in a register, feeds all taps and rows that read it (see kernels/depthwise-inl.h). Padding is
-never multiplied: rows and columns outside the image are left out.
+an input vector, once in a register, feeds all taps and rows that read it; or (parameter `tiles`) a strip of all vectors
+of channels is cut into tiles of a few pixels (see kernels/depthwise-inl.h). Padding is never multiplied: rows and
+columns outside the image are left out.
 
 Dilation is gone by then: with g = gcd(stride, dilation) a dilated convolution is dilation/g independent ones per axis,
 of stride stride/g, each on every dilation-th pixel, and each is walked by itself.
@@ -11,7 +12,8 @@ Where a channel has several filters (multiplier = K/C > 1), or channels are fewe
 of a strip are first spread out in the workspace, whole vectors to a pixel, each channel as often as it has filters.
 Where channels fill vectors badly, a row of pixels can be taken as one line instead (parameter `lines`, depthwise_planes).
 
-Loops, outermost first: share of a thread > strip of output rows > run of columns > phase of them > vector of channels.
+Loops, outermost first: share of a thread > strip of output rows > run of columns > phase of them > vector of channels; with
+tiles: share > strip > phase > tile > vector of channels.
 """
 
 import math
@@ -23,12 +25,13 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
+from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 5
+REVISION = 6
 LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
@@ -39,6 +42,9 @@ SHORT_RUN = 8
 
 # Share of lanes that vectors of channels keep busy from where on lines of interleaved channels cannot win.
 ENOUGH_LANES = 0.8
+
+# Taps of a column that its other costs are worth: stores and loads, and a walk's reading of lines whose vectors it takes one by one.
+COLUMN_COST, PARTS_OF_LINES_COST = 6, 9
 
 cdef enum:
     CACHE_LINE = 64
@@ -52,18 +58,29 @@ def why_not(shape):
 
 
 def candidates(shape):
-    """Runs of output columns, and lines of interleaved channels where they leave fewer lanes idle."""
+    """Tiles, runs of output columns, and lines of interleaved channels where they leave fewer lanes idle.
+
+    A walk reads a cache line once for each of its vectors: tiles come first where a line has several.
+    """
     if shape.data_format == "NCHW":
         return [{}]
     vl, _ = panels.tiles(shape)
+    tiles = [{"tiles": 1}] if vl <= shape.c == shape.k and _square(shape) and _forms(shape, "tiles") else []
+    strips = [*tiles, *_runs(shape)] if vl * shape.itemsize < CACHE_LINE else [*_runs(shape), *tiles]
     if not _interleaves(shape) or shape.c >= ENOUGH_LANES * vl * -(-shape.c // vl):
-        return _runs(shape)
-    return [{"lines": 1}, *_runs(shape)] if shape.c < vl else [*_runs(shape), {"lines": 1}]
+        return strips
+    return [{"lines": 1}, *strips] if shape.c < vl else [*strips, {"lines": 1}]
 
 
 def _interleaves(shape):
     """Whether lines of interleaved channels serve a shape."""
     return shape.k == shape.c and shape.strides[1] == 1 and depthwise_planes.why_not(shape) is None
+
+
+def _square(shape):
+    """Whether filters are, and strides once dilation is gone."""
+    strides = {_reduced(*axis)[0] for axis in zip(shape.strides, shape.dilations, strict=True)}
+    return shape.r == shape.s and len(strides) == 1
 
 
 def _runs(shape):
@@ -82,10 +99,12 @@ def _live(shape):
     return -(-shape.s // shape.strides[1])
 
 
-def _forms(shape):
-    """Output rows of the forms that serve a shape, ascending."""
-    cdef const DepthwiseForm *form = kernels(shape.itemsize).depthwise_forms
-    rows, stride = [], shape.strides[1] // math.gcd(shape.strides[1], shape.dilations[1])
+def _forms(shape, kind):
+    """Output rows of the forms that serve a shape by "tiles" or by a "walk", ascending."""
+    cdef const DepthwiseForm *form = kernels(shape.itemsize).depthwise_tile_forms
+    if kind == "walk":
+        form = kernels(shape.itemsize).depthwise_forms
+    rows, (stride, _) = [], _reduced(shape.strides[1], shape.dilations[1])
     while form.rows:
         if form.taps == shape.s and form.stride == stride:
             rows.append(form.rows)
@@ -111,11 +130,11 @@ def work(shape, params, threads):
     padded_k = -(-shape.k // vl) * vl
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
-    rows = max(_forms(shape), default=0)
+    rows = max(_forms(shape, "tiles" if "tiles" in params else "walk"), default=0)
     runs = -(-shape.ow // params.get("columns", max(1, shape.ow)))
     started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
-    # Stores, and what is loaded for each column, are hidden behind many taps only.
-    efficiency = 0.9 * shape.depth / (shape.depth + 6) if rows else 0.4
+    cost = COLUMN_COST + (PARTS_OF_LINES_COST if "tiles" not in params and vl * shape.itemsize < CACHE_LINE else 0)
+    efficiency = 0.9 * shape.depth / (shape.depth + cost) if rows else 0.4
     spread = 0 if shape.k == shape.c >= vl else inputs * padded_k * (1 + (shape.r - 1) / max(1, rows * shape.strides[0]))
     return Work(
         gemm_flops=2.0 * pixels * padded_k * shape.depth * started,
@@ -131,7 +150,7 @@ def _work_of_lines(shape):
     inputs, outputs = shape.n * shape.h * shape.w * shape.c, shape.n * shape.oh * shape.ow * shape.c
     return Work(
         gemm_flops=2.0 * outputs * shape.depth,
-        gemm_efficiency=0.9 * shape.depth / (shape.depth + 6),
+        gemm_efficiency=0.9 * shape.depth / (shape.depth + COLUMN_COST),
         vector_flops=2.0 * inputs,
         moved_bytes=float(shape.itemsize * (inputs + outputs)),
         parts=max(1, shape.n * shape.oh // 8),
@@ -146,6 +165,8 @@ def Implementation(shape, dict params):
 cdef class Strips(Convolver):
     """Vectors of channels, a strip of output rows at a time."""
 
+    cdef bint tiles                      # whether a body takes all vectors of channels at a time, tile by tile
+    cdef Buffer zeros                    # a row of padding, for these
     cdef DepthwiseBody *bodies[CONVOPT_STRIP_ROWS + 1]  # by output rows
     cdef ptrdiff_t most_rows
     cdef ptrdiff_t vl, blocks            # channels of a vector, vectors of channels
@@ -155,9 +176,14 @@ cdef class Strips(Convolver):
 
     def __init__(self, shape, dict params):
         cdef const DepthwiseForm *form = self.kernels.depthwise_forms
+        self.tiles = "tiles" in params
+        if self.tiles:
+            form = self.kernels.depthwise_tile_forms
+            self.zeros = Buffer(self.conv.w * self.conv.c * self.conv.itemsize)
+            self.zeros.fill(0)
         self.stride_h, self.phases_h = _reduced(shape.strides[0], shape.dilations[0])
         self.stride_w, self.phases_w = _reduced(shape.strides[1], shape.dilations[1])
-        self.run_columns = params["columns"]
+        self.run_columns = params.get("columns", max(1, shape.ow))
         while form.rows:
             if (form.taps == self.conv.s and form.stride == self.stride_w) or (form.taps == 0 and self.most_rows == 0):
                 self.bodies[form.rows] = form.body
@@ -267,6 +293,7 @@ cdef class Strips(Convolver):
         cdef ptrdiff_t panel_bytes = self.panel_elements() * item, channel, start
         cdef Strip strip
         strip.taps_w, strip.stride_h, strip.stride_w = self.conv.s, self.stride_h, self.stride_w
+        strip.vectors = 1
         strip.first_tap, strip.last_tap = max(0, top - (rows - 1) * self.stride_h), min(self.conv.r, bottom)
         strip.inputs = <const void *const *>memory
         strip.pitch = pixel * self.conv.dilation_w
@@ -277,8 +304,11 @@ cdef class Strips(Convolver):
             for phase in range(min(self.phases_w, self.conv.ow)):
                 self.set_columns(&strip, phase, first, run, pixel)
                 start = strip.start
-                for block in range(begin, end):
+                block = begin
+                while block < end:
                     channel = min(block * self.vl, self.last_channel)
+                    if self.tiles:    # all vectors that follow each other
+                        strip.vectors = max(<ptrdiff_t>1, min(end, self.blocks - self.overlapping) - block)
                     weights = <const char *>self.packed.data + block * panel_bytes
                     if self.spreading:
                         self.spread_rows(x, block, weights, top, bottom, memory + self.pointers_size())
@@ -291,6 +321,7 @@ cdef class Strips(Convolver):
                         strip.bias = <const char *>call.epilogue.bias + channel * item
                     strip.out = out + ((phase + first * self.phases_w) * self.conv.k + channel) * item
                     self.bodies[rows](&strip)
+                    block += strip.vectors
             first += run
 
     cdef void set_columns(self, Strip *strip, ptrdiff_t phase, ptrdiff_t first, ptrdiff_t run, ptrdiff_t pixel) noexcept nogil:
@@ -303,10 +334,10 @@ cdef class Strips(Convolver):
 
     cdef void point_at_rows(self, const char *x, ptrdiff_t height, ptrdiff_t top, ptrdiff_t bottom, const char **inputs,
                             const char *spread) noexcept nogil:
-        """Addresses of the rows under a strip, NULL for padding: in x, whose first row there is, or would be, at `x`; or spread out."""
+        """Addresses of the rows under a strip, NULL or zeros for padding: in x, whose first row is, or would be, at `x`; or spread out."""
         cdef ptrdiff_t i, row_bytes = self.conv.dilation_h * self.conv.w * self.conv.c * self.conv.itemsize
         for i in range(height):
-            inputs[i] = NULL
+            inputs[i] = <const char *>self.zeros.data if self.tiles else NULL
             if top <= i < bottom:
                 inputs[i] = spread + i * self.conv.w * self.vl * self.conv.itemsize if self.spreading else x + i * row_bytes
 

@@ -1,12 +1,19 @@
 /* Depthwise convolution; the contract is in kernels.h.
  *
- * A body walks along ROWS output rows, one input column after the other. A column's vectors are loaded once and feed
+ * A walk goes along ROWS output rows, one input column after the other. A column's vectors are loaded once and feed
  * every tap that reads them: ceil(TAPS/STRIDE) output columns are under way at a time, their sums in registers; each
  * column finishes one of them. Columns of padding are skipped, so that borders cost nothing. A tap's weights are loaded
- * once per column and serve all rows: held in a register, for as memory operands they would take a load per product. */
+ * once per column and serve all rows: held in a register, for as memory operands they would take a load per product.
+ *
+ * A tile is a few output pixels, of all vectors of channels in turn. It loads more than a walk does, but reads memory
+ * in order, where a walk of vectors shorter than a cache line reads every line several times from a farther cache; and
+ * its sums do not wait for those of the column before. */
 
 /* Most output columns under way. */
 enum { DEPTHWISE_LIVE = 13 };
+
+/* Most output pixels of a tile. */
+enum { DEPTHWISE_TILE_ROWS = 2, DEPTHWISE_TILE_COLUMNS = 3 };
 
 /* What store may alias: kept in registers for the whole strip. */
 typedef struct {
@@ -69,6 +76,63 @@ static ALWAYS_INLINE void depthwise_walk(const int square, const int taps, const
         }
         UNROLL for (int k = live - 1; k >= 0; k--) UNROLL for (int r = 0; r < rows; r++) sum[k][r] =
             k ? sum[k - 1][r] : epilogue.start;
+    }
+}
+
+/* One row of taps. inside: all columns that the tile reads are there. */
+static ALWAYS_INLINE void depthwise_tile_taps(const int inside, const int taps, const int stride, const int rows,
+                                              const int columns, const REAL *const *row, ptrdiff_t row_step,
+                                              ptrdiff_t offset, ptrdiff_t pitch, ptrdiff_t left, ptrdiff_t right,
+                                              const REAL *weights, vec (*sum)[DEPTHWISE_TILE_COLUMNS]) {
+    UNROLL for (int s = 0; s < taps; s++) {
+        vec weight = load(weights + s * VL);
+        HOLD(weight);
+        UNROLL for (int c = 0; c < columns; c++) {
+            const ptrdiff_t at = c * stride + s;
+            if (!inside && (at < left || at >= right)) continue;
+            UNROLL for (int r = 0; r < rows; r++) sum[r][c] += load(row[r * row_step] + offset + at * pitch) * weight;
+        }
+    }
+}
+
+/* The tile at output column x. Straight-line code where it is inside: three times round a loop is as slow as four. */
+static ALWAYS_INLINE void depthwise_tile(const int inside, const int taps, const int stride, const int rows,
+                                         const int columns, const convopt_strip *strip, ptrdiff_t x) {
+    depthwise_epilogue epilogue = depthwise_begin(strip);
+    const ptrdiff_t pitch = strip->pitch, left = strip->left - x * stride, right = strip->right - x * stride;
+    const ptrdiff_t out_row = strip->out_row, out_pixel = strip->out_pixel, count = strip->width - x;
+    const REAL *const *const inputs = (const REAL *const *)strip->inputs;
+    const REAL *weights = strip->weights, *bias = strip->bias;
+    REAL *out = (REAL *)strip->out + x * out_pixel;
+    ptrdiff_t offset = strip->start + x * stride * pitch;
+    for (ptrdiff_t v = 0; v < strip->vectors; v++, offset += VL, weights += taps * taps * VL, out += VL) {
+        vec sum[DEPTHWISE_TILE_ROWS][DEPTHWISE_TILE_COLUMNS];
+        if (bias) epilogue.start = load(bias + v * VL);
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = epilogue.start;
+        if (inside) {
+            UNROLL for (int t = 0; t < taps; t++)
+                depthwise_tile_taps(1, taps, stride, rows, columns, inputs + t, stride, offset, pitch, left, right,
+                                    weights + t * taps * VL, sum);
+        } else {
+            for (int t = 0; t < taps; t++)
+                depthwise_tile_taps(0, taps, stride, rows, columns, inputs + t, stride, offset, pitch, left, right,
+                                    weights + t * taps * VL, sum);
+        }
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) {
+            if (inside || c < count) depthwise_store(&epilogue, out + r * out_row + c * out_pixel, sum[r][c]);
+        }
+    }
+}
+
+/* As many taps and the same stride along the height, and no NULL rows. */
+static ALWAYS_INLINE void depthwise_tiles(const int taps, const int stride, const int rows, const int columns,
+                                          const convopt_strip *strip) {
+    for (ptrdiff_t x = 0; x < strip->width; x += columns) {
+        const ptrdiff_t first = x * stride, end = first + (columns - 1) * stride + taps;
+        if (first >= strip->left && end <= strip->right && x + columns <= strip->width)
+            depthwise_tile(1, taps, stride, rows, columns, strip, x);
+        else
+            depthwise_tile(0, taps, stride, rows, columns, strip, x);
     }
 }
 
@@ -143,6 +207,20 @@ static const convopt_depthwise_form depthwise_forms[] = {
     WALKS(WALK_ENTRY){0, 0, 1, depthwise_general},
     {0, 0, 0, NULL},
 };
+
+/* Of 5 taps and 7 they are slower than walks, which feed more products with each load. */
+#define DEPTHWISE_TILES(X) X(3, 1, 1, 3) X(3, 1, 2, 3) X(3, 2, 1, 2) X(3, 2, 2, 2)
+#define TILE(TAPS, STRIDE, ROWS, COLUMNS)                                                \
+    static void depthwise_tiles_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) { \
+        depthwise_tiles(TAPS, STRIDE, ROWS, COLUMNS, strip);                             \
+    }
+#define TILE_ENTRY(TAPS, STRIDE, ROWS, COLUMNS) {TAPS, STRIDE, ROWS, depthwise_tiles_##TAPS##_##STRIDE##_##ROWS},
+DEPTHWISE_TILES(TILE)
+
+static const convopt_depthwise_form depthwise_tile_forms[] = {
+    DEPTHWISE_TILES(TILE_ENTRY){0, 0, 0, NULL},
+};
+#undef TILE
 
 /* A pixel's channels as output channels see them. */
 static void depthwise_spread(ptrdiff_t columns, const void *from, ptrdiff_t pitch, int count, const void *numbers,

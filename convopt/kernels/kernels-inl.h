@@ -45,6 +45,7 @@ const convopt_kernels KERNELS = {
     .fft_stream = fft_stream,
     .stream_end = stream_end,
     .depthwise_forms = depthwise_forms,
+    .depthwise_tile_forms = depthwise_tile_forms,
     .depthwise_spread = depthwise_spread,
     .depthwise_plane = depthwise_plane,
     .pad = pad,

@@ -216,6 +216,7 @@ typedef struct {
     ptrdiff_t taps_w, stride_h, stride_w, first_tap, last_tap;
     const void *const *inputs;
     const void *weights, *bias;
+    ptrdiff_t vectors; /* of channels, each with weights of its own, one after the other; a walk does one */
     ptrdiff_t start, pitch, left, right;
     void *out;
     ptrdiff_t out_row, out_pixel; /* elements from an output row, and pixel, to the next */
@@ -226,8 +227,9 @@ typedef struct {
 
 typedef void convopt_depthwise_body(const convopt_strip *strip);
 
-/* What a body computes at a time; the form for any taps and stride, of one row and without NULL rows, has taps = 0. Of
- * the others there is one for each number of rows up to a most. */
+/* What a body computes at a time; those of `depthwise_tile_forms` want square filters and strides, whole vectors, no
+ * NULL row and no tap row left out. Of the others, the form for any taps and stride, of one row and without NULL rows,
+ * has taps = 0. Of the others there is one for each number of rows up to a most. */
 typedef struct {
     int taps, stride, rows; /* along the width; rows = 0 ends the table */
     convopt_depthwise_body *body;
@@ -348,6 +350,7 @@ typedef struct {
     convopt_fft_stream *fft_stream;
     convopt_stream_end *stream_end;
     const convopt_depthwise_form *depthwise_forms;
+    const convopt_depthwise_form *depthwise_tile_forms;
     convopt_depthwise_spread *depthwise_spread;
     convopt_depthwise_plane *depthwise_plane;
     convopt_pad *pad;

@@ -107,6 +107,7 @@ cdef extern from "kernels.h":
         const void *const *inputs
         const void *weights
         const void *bias
+        ptrdiff_t vectors
         ptrdiff_t start, pitch, left, right
         void *out
         ptrdiff_t out_row, out_pixel
@@ -201,6 +202,7 @@ cdef extern from "kernels.h":
         FftStream *fft_stream
         StreamEnd *stream_end
         const DepthwiseForm *depthwise_forms
+        const DepthwiseForm *depthwise_tile_forms
         DepthwiseSpread *depthwise_spread
         DepthwisePlane *depthwise_plane
         Pad *pad
