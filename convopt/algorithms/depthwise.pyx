@@ -141,7 +141,7 @@ def work(shape, params, threads):
         gemm_efficiency=efficiency,
         vector_flops=2.0 * spread,
         moved_bytes=shape.itemsize * (inputs * shape.c + pixels * shape.k + 2.0 * spread),
-        parts=max(1, shape.n * shape.oh * (shape.k // vl) // 2),
+        parts=max(1, shape.n * shape.oh * -(-shape.k // vl) // 2),
     )
 
 
@@ -290,7 +290,7 @@ cdef class Strips(Convolver):
         cdef const char *x = call.x + (image * self.conv.h + y) * self.conv.w * self.conv.c * item
         cdef char *out = call.out + (image * self.conv.oh + oy) * self.conv.ow * self.conv.k * item
         cdef const char *weights
-        cdef ptrdiff_t panel_bytes = self.panel_elements() * item, channel, start
+        cdef ptrdiff_t panel_bytes = self.panel_elements() * item, channel, start, column_phase
         cdef Strip strip
         strip.taps_w, strip.stride_h, strip.stride_w = self.conv.s, self.stride_h, self.stride_w
         strip.vectors = 1
@@ -301,8 +301,8 @@ cdef class Strips(Convolver):
         strip.epilogue, strip.bias = call.epilogue, NULL
         self.point_at_rows(x, height, top, bottom, <const char **>memory, memory + self.pointers_size())
         while first < longest:
-            for phase in range(min(self.phases_w, self.conv.ow)):
-                self.set_columns(&strip, phase, first, run, pixel)
+            for column_phase in range(min(self.phases_w, self.conv.ow)):
+                self.set_columns(&strip, column_phase, first, run, pixel)
                 start = strip.start
                 block = begin
                 while block < end:
@@ -319,7 +319,7 @@ cdef class Strips(Convolver):
                     strip.count = <int>min(self.vl, self.conv.k - channel)
                     if call.epilogue.bias != NULL:
                         strip.bias = <const char *>call.epilogue.bias + channel * item
-                    strip.out = out + ((phase + first * self.phases_w) * self.conv.k + channel) * item
+                    strip.out = out + ((column_phase + first * self.phases_w) * self.conv.k + channel) * item
                     self.bodies[rows](&strip)
                     block += strip.vectors
             first += run
