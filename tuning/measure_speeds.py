@@ -40,13 +40,13 @@ def speeds() -> Speeds:
         level2, level3, beyond = measured_sizes()
         direct, tiny = (default_of("direct", shape) for shape in (TYPICAL_SHAPES[0], ConvShape(1, 8, 8, 16, 16, 3, 3)))
         alone, together = (_fastest_call(*tiny, threads) for threads in (1, min(2, cores)))
-        memory = _copy_speed(beyond, 1)
+        memory = _pass_speed(beyond, 1)
         found = Speeds(
             peak=direct[1].work.gemm_flops / direct[1].work.gemm_efficiency / _fastest_call(*direct, 1),
-            level2=_copy_speed(level2, 1),
-            level3=_copy_speed(level3, 1),
+            level2=_pass_speed(level2, 1),
+            level3=_pass_speed(level3, 1),
             memory=memory,
-            memory_all=max(memory, _copy_speed(beyond // cores, cores)) if cores > 1 else memory,
+            memory_all=max(memory, _pass_speed(beyond // cores, cores)) if cores > 1 else memory,
             wake=min(max(together - alone / 2, 5e-7), 1e-4),
         )
         ratios: dict[str, list[float]] = {}
@@ -72,24 +72,28 @@ def _fastest_call(request: Request, candidate: Candidate, threads: int) -> float
     return min(times)
 
 
-def _copy_speed(nbytes: int, threads: int) -> float:
-    """Bytes per second, read plus written, of copies whose source and target together have `nbytes` per thread."""
+def _pass_speed(nbytes: int, threads: int) -> float:
+    """Bytes per second, read plus written, of passes whose source and target together have `nbytes` per thread.
+
+    Each negates what it reads: a plain copy may be the CPU's own string instruction, which on some takes ten times as long
+    for certain addresses (Zen 3: 4 GB/s from L2).
+    """
     from concurrent.futures import ThreadPoolExecutor  # takes long to import, and most processes never measure
 
-    arrays = [(np.ones(nbytes // 2, np.uint8), np.ones(nbytes // 2, np.uint8)) for _ in range(threads)]
+    arrays = [(np.ones(nbytes // 8, np.float32), np.ones(nbytes // 8, np.float32)) for _ in range(threads)]
     repeats = max(1, (1 << 21) // nbytes)
 
-    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    def negate(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
         for _ in repeat(None, repeats):
-            np.copyto(pair[1], pair[0])
+            np.negative(pair[0], out=pair[1])
 
     times = []
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(4):
             start = perf_counter()
             if threads == 1:
-                copy(arrays[0])
+                negate(arrays[0])
             else:
-                list(pool.map(copy, arrays))
+                list(pool.map(negate, arrays))
             times.append(perf_counter() - start)
     return nbytes * repeats * threads / min(times)

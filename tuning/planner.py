@@ -35,7 +35,7 @@ AT_HAND = 4096
 #: What was measured on a busy machine is measured again by later processes, until it was tried so often.
 NOISY_TRIES = 3
 #: The cache's keys of the machine's constants, and of the time by which a new process knows that the machine is busy.
-SPEEDS_KEY, CANARY_KEY = "machine", "canary"
+SPEEDS_KEY, CANARY_KEY = "speeds", "canary"
 
 
 _measuring = threading.Lock()
