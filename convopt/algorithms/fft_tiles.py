@@ -186,8 +186,8 @@ class Tiling:
         forth, back = self.planes(vl)
         row, column = _transform(self.horizontal.n), _transform(self.vertical.n)
         if self.lanes_are_pixels(vl):
-            rows, columns, kept = (_up(n, vl) for n in (self.vertical.n, self.horizontal.n, self.horizontal.step))
-            return forth * (rows * row + columns * column) + back * (rows * row + kept * column)
+            rows, wide, kept = (_up(n, vl) for n in (self.vertical.n, self.horizontal.n, self.horizontal.step))
+            return forth * (rows * row + wide * column) + back * (rows * row + kept * column)
         columns = self.horizontal.n * column
         return vl * (forth * (self.vertical.n * row + columns) + back * (self.vertical.step * row + columns))
 

@@ -202,8 +202,8 @@ def _loads_sums_and_stores(program: Program, results: list[Complex], twiddled: b
             if term.operand not in known and term.operand[:2] in ("re", "im"):
                 known.add(term.operand)
                 inputs -= 1
-                part, k = term.operand[:2], term.operand[2:]
-                yield f"        const vec {part}{k} = load({part} + {k} * step);"
+                part, number = term.operand[:2], term.operand[2:]
+                yield f"        const vec {part}{number} = load({part} + {number} * step);"
         if name:
             known.add(name)
             yield f"        const vec {name} = {_c_sum(terms)};"
