@@ -175,11 +175,15 @@ class Race:
         """Of those running the accurate ones; all if none is."""
         return [each for each in self.running if each.error <= self.accuracy] or self.running
 
+    @property
+    def _quiet_rounds(self) -> list[int]:
+        return [number for number, quiet in enumerate(self.quiet) if quiet]
+
     def _counting(self, contestant: Contestant) -> list[int]:
         """The rounds of a contestant that count: the quiet ones, all where these do not suffice."""
-        rounds = list(range(len(contestant.times)))
-        quiet = [each for each in rounds if self.quiet[each]]
-        return quiet if quiet and not self.noisy else rounds
+        rounds = range(len(contestant.times))
+        quiet = [number for number in self._quiet_rounds if number in rounds]
+        return quiet if quiet and not self.noisy else list(rounds)
 
     def _ratio(self, contestant: Contestant, rounds: Sequence[int]) -> float:
         """How many times longer it took than all that are still running, at the median of these rounds."""
@@ -188,7 +192,7 @@ class Race:
 
     def _drop(self) -> None:
         """Let those go that are far behind."""
-        rounds = [number for number, quiet in enumerate(self.quiet) if quiet]
+        rounds = self._quiet_rounds
         lead = (DROP - 1) * ROUNDS_TO_DROP / max(ROUNDS_TO_DROP, len(rounds))
         if len(rounds) < ROUNDS_TO_DROP:
             rounds = list(range(len(self.quiet)))
@@ -200,7 +204,7 @@ class Race:
 
     def _halves_agree(self) -> bool:
         """Whether either half of the quiet rounds chooses the same, or at least what is as fast."""
-        rounds = [number for number, quiet in enumerate(self.quiet) if quiet]
+        rounds = self._quiet_rounds
         if len(rounds) < 2:
             return False
         accurate = self._accurate

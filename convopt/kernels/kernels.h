@@ -228,8 +228,8 @@ typedef struct {
 typedef void convopt_depthwise_body(const convopt_strip *strip);
 
 /* What a body computes at a time; those of `depthwise_tile_forms` want square filters and strides, whole vectors, no
- * NULL row and no tap row left out. Of the others, the form for any taps and stride, of one row and without NULL rows,
- * has taps = 0. Of the others there is one for each number of rows up to a most. */
+ * NULL row and no tap row left out. In the table of walks, the form for any taps and stride, of one row and without
+ * NULL rows, has taps = 0; of each other one there is one for each number of rows up to a most. */
 typedef struct {
     int taps, stride, rows; /* along the width; rows = 0 ends the table */
     convopt_depthwise_body *body;
