@@ -29,6 +29,8 @@ DISTINCT = 65521
 #: Bytes before and behind an output that nobody may touch, and what they hold.
 ZONE = 4096
 ZONE_BYTE = 0xA5
+#: Bytes; of them a zone is a multiple.
+LINE = 64
 
 
 class Piece(NamedTuple):
@@ -60,7 +62,9 @@ class Trial:
         self.filters = _normal(draw, shape.filters_shape, shape.dtype)
         self.filters *= np.asarray(shape.depth**-0.5, shape.dtype)
         self.bias = _normal(draw, (shape.k,), shape.dtype) if request.bias else None
-        self._fenced = np.full(ZONE + int(np.prod(shape.output_shape)) * shape.itemsize + ZONE, ZONE_BYTE, np.uint8)
+        nbytes = int(np.prod(shape.output_shape)) * shape.itemsize
+        self._fenced = _aligned(ZONE + nbytes + ZONE)
+        self._fenced.fill(ZONE_BYTE)
         self.out: NDArray[Any] = self._fenced[ZONE:-ZONE].view(shape.dtype).reshape(shape.output_shape)
         self._sample = list(self._right())
         self._scale = max((float(np.abs(right).max()) for _, right in self._sample if right.size), default=0.0)
@@ -112,6 +116,14 @@ def comparing_seconds(shape: ConvShape) -> float:
     """Seconds that comparing one result takes, roughly."""
     outputs = shape.n * shape.oh * shape.ow * shape.k
     return 1e-8 * min(outputs, SAMPLE_FLOPS / (2 * shape.depth + COMPARING_FLOPS))
+
+
+def _aligned(nbytes: int) -> NDArray[np.uint8]:
+    """Bytes that begin where the arrays that a plan returns do: one of NumPy's own begins within a cache line, and candidates
+    that store whole lines would be timed at what they do with such a one."""
+    block = np.empty(nbytes + LINE, np.uint8)
+    begin = -block.ctypes.data % LINE
+    return block[begin : begin + nbytes]
 
 
 def _normal(draw: np.random.Generator, size: tuple[int, ...], dtype: str) -> NDArray[Any]:
