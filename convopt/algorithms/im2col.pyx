@@ -10,8 +10,9 @@ a copy in the workspace, or the input itself where the block touches no padding.
   channels, reads the R rows of each window where they are, windows of an output row at equal distances (`windows` in
   kernels.h). With dilation the pieces are single taps, of C elements.
 * NCHW: tap by tap, `gather` copies the pixels into a panel as Q = R*S*C/groups rows of `nr` pixels; the product is filters
-  x this panel, channels x pixels. The band keeps columns that are a stride apart together, so that neighbouring outputs
-  read neighbouring elements.
+  x this panel, channels x pixels. Some panels are gathered at a time, so that each output plane is written in long pieces: what
+  follows a line is written next, not after lines of all other planes. The band keeps columns that are a stride apart together,
+  so that neighbouring outputs read neighbouring elements.
 """
 
 from convopt.algorithms import panels
@@ -26,13 +27,14 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
-REVISION = 4
+REVISION = 5
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
 cdef enum:
     BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
     STEP_BYTES = 1 << 14     # half of the smallest L1 in use: filters that stay there, or input beside a panel of them (NHWC)
+    PANELS_BYTES = 1 << 16   # panels of pixels gathered before filters run over them: beside the band within the smallest L2 (NCHW)
     CACHE_LINE = 64
     FEW_UNITS = 32           # output rows that are enough for any number of threads
 
@@ -109,6 +111,7 @@ cdef class Implementation(Convolver):
     cdef int nv, nr, mr
     cdef ptrdiff_t depth, pitch              # elements: of a window, between filters (NCHW)
     cdef ptrdiff_t runs, length              # a window (NHWC) is so many runs of so many elements that are neighbours in the band
+    cdef ptrdiff_t panel_count, panel_bytes  # panels of pixels gathered at a time, and from one to the next (NCHW)
     cdef ptrdiff_t columns                   # filter panels (NHWC) or tiles of filters (NCHW) of one group
     cdef ptrdiff_t segments, block_rows      # parts of an output row; output rows of a block
     cdef ptrdiff_t band_rows, band_width     # of the largest block, in pixels
@@ -127,6 +130,8 @@ cdef class Implementation(Convolver):
         extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
         if self.conv.nchw:
             self.columns = (self.conv.group_k + self.mr - 1) // self.mr
+            self.panel_bytes = whole(self.depth * self.nr * item + CONVOPT_GATHER_SLACK, CACHE_LINE)
+            self.panel_count = max(<ptrdiff_t>1, PANELS_BYTES // self.panel_bytes)
             # One divisor after the other: strides may be so large that their product is beyond all integers.
             most = BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_h // self.conv.stride_w
             most = max(<ptrdiff_t>(4 * self.nr), most)
@@ -160,9 +165,9 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t columns = whole(self.band_width, self.conv.stride_w) if self.conv.nchw else self.band_width
         return whole(self.band_rows * columns * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
 
-    cdef size_t panel_size(self) noexcept nogil:
-        """Of a panel of pixels (NCHW)."""
-        return whole(self.depth * self.nr * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE) if self.conv.nchw else 0
+    cdef size_t panels_size(self) noexcept nogil:
+        """Of the panels of pixels gathered at a time (NCHW)."""
+        return self.panel_count * self.panel_bytes
 
     cdef size_t table_size(self) noexcept nogil:
         """Of the offsets that `gather` needs (NCHW), or of the pointers to the runs of an output row's windows (NHWC)."""
@@ -170,7 +175,7 @@ cdef class Implementation(Convolver):
         return whole(entries * sizeof(void *), CACHE_LINE)
 
     cdef size_t workspace_size(self, int threads) noexcept nogil:
-        return threads * (self.band_size() + self.panel_size() + self.table_size())
+        return threads * (self.band_size() + self.panels_size() + self.table_size())
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """NHWC: panels as for direct. NCHW: [output channel][input channel][tap], `pitch` apart."""
@@ -182,7 +187,7 @@ cdef class Implementation(Convolver):
             return
         for tap in range(taps):
             for channel in range(self.conv.group_c):
-                copy_strided(source, 1, self.conv.k, to + (channel * taps + tap) * item, self.pitch, item)
+                spread(source, self.conv.k, to + (channel * taps + tap) * item, self.pitch, item)
                 source += self.conv.k * item
 
     cdef ptrdiff_t units(self) noexcept nogil:
@@ -200,9 +205,9 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t unit = share_begin(self.units(), part // across, rows), last = share_begin(self.units(), part // across + 1, rows)
         cdef ptrdiff_t column_first = share_begin(self.columns, part % across, across)
         cdef ptrdiff_t column_last = share_begin(self.columns, part % across + 1, across)
-        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panel_size() + self.table_size())
+        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panels_size() + self.table_size())
         cdef char *panel = band_memory + self.band_size()
-        cdef void *table = panel + self.panel_size()
+        cdef void *table = panel + self.panels_size()
         cdef ptrdiff_t group
         cdef Block block
         cdef Band band
@@ -319,8 +324,8 @@ cdef class Implementation(Convolver):
         for phase in range(stride):
             column = first + (phase - first % stride + stride) % stride
             if column < last:
-                copy_strided(source + (x0 + column) * item, stride, (last - column + stride - 1) // stride,
-                             to + (phase * phase_pitch + column // stride) * item, 1, item)
+                self.kernels.sample(1, (last - column + stride - 1) // stride, source + (x0 + column) * item, 0, stride,
+                                    to + (phase * phase_pitch + column // stride) * item, 0)
 
     cdef void multiply_nhwc(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
                             ptrdiff_t column_last, const void **lines) noexcept nogil:
@@ -365,13 +370,10 @@ cdef class Implementation(Convolver):
                 lines[r * across + s] = start + (r * band.tap + s * self.conv.dilation_w * band.phase) * item
 
     cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
-                            ptrdiff_t column_last, char *panel, ptrdiff_t *offsets) noexcept nogil:
-        """Gather the block's pixels, panel by panel, and multiply the group's filters with each."""
-        cdef ptrdiff_t c, r, s, reach, runs, begin, end, first, width, pixels = block.rows * block.width
-        cdef ptrdiff_t count = (pixels + self.nr - 1) // self.nr, index
+                            ptrdiff_t column_last, char *panels, ptrdiff_t *offsets) noexcept nogil:
+        """Gather some panels of the block's pixels at a time, and multiply the group's filters with each."""
+        cdef ptrdiff_t c, r, s, reach, begin = 0, end, panel, pixels = block.rows * block.width
         cdef ptrdiff_t *tap = offsets
-        cdef ptrdiff_t *run = offsets + self.depth
-        cdef ptrdiff_t *length = run + self.nr
         for c in range(self.conv.group_c):
             for r in range(self.conv.r):
                 for s in range(self.conv.s):
@@ -380,29 +382,38 @@ cdef class Implementation(Convolver):
                     if self.conv.stride_w > 1:
                         tap[0] += reach % self.conv.stride_w * band.phase
                     tap += 1
-        for index in range(count):
-            begin = index * self.nr
-            end = min(begin + self.nr, pixels)
-            runs = 0
-            first = begin
-            while first < end:
-                width = min(end - first, block.width - first % block.width)
-                run[runs] = first // block.width * band.step + first % block.width
-                length[runs] = width
-                runs += 1
-                first += width
-            width = whole(end - begin, self.kernels.vl)
-            self.kernels.gather(self.depth, offsets, runs, run, length, band.data, panel, width)
-            self.multiply_panel(call, block, group, column_first, column_last, begin, <int>(end - begin), width, panel)
+        while begin < pixels:
+            end = min(begin + self.panel_count * self.nr, pixels)
+            panel = begin
+            while panel < end:
+                self.gather_panel(block, band, panel, min(panel + self.nr, pixels), offsets,
+                                  panels + (panel - begin) // self.nr * self.panel_bytes)
+                panel += self.nr
+            self.multiply_panels(call, block, group, column_first, column_last, begin, end, panels)
+            begin = end
 
-    cdef void multiply_panel(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
-                             ptrdiff_t pixel, int pixels, ptrdiff_t ldb, const char *panel) noexcept nogil:
-        """NCHW: tiles of the group's filters times one panel of pixels."""
-        cdef ptrdiff_t item = self.conv.itemsize, tile, begin, end, channel, i, plane = self.conv.oh * self.conv.ow
+    cdef void gather_panel(self, const Block *block, const Band *band, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *offsets,
+                           char *panel) noexcept nogil:
+        """NCHW: the windows of the block's pixels `begin` to `end` as columns of a panel."""
+        cdef ptrdiff_t *run = offsets + self.depth
+        cdef ptrdiff_t *length = run + self.nr
+        cdef ptrdiff_t runs = 0, first = begin, width
+        while first < end:
+            width = min(end - first, block.width - first % block.width)
+            run[runs] = first // block.width * band.step + first % block.width
+            length[runs] = width
+            runs += 1
+            first += width
+        self.kernels.gather(self.depth, offsets, runs, run, length, band.data, panel, whole(end - begin, self.kernels.vl))
+
+    cdef void multiply_panels(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
+                              ptrdiff_t first, ptrdiff_t last, const char *panels) noexcept nogil:
+        """NCHW: tiles of the group's filters times panels of the block's pixels `first` to `last`."""
+        cdef ptrdiff_t item = self.conv.itemsize, tile, begin, end, channel, i, pixel, count, plane = self.conv.oh * self.conv.ow
         cdef const void *rows[CONVOPT_MAX_MR]
         cdef Epilogue epilogue = call.epilogue[0]
+        cdef char *out
         epilogue.bias = NULL
-        pixel += block.row * self.conv.ow + block.column
         for tile in range(column_first, column_last):
             begin = tile * self.conv.group_k // self.columns
             end = (tile + 1) * self.conv.group_k // self.columns
@@ -411,18 +422,21 @@ cdef class Implementation(Convolver):
                 rows[i] = <const char *>self.packed.data + (channel + i) * self.pitch * item
             if call.epilogue.bias != NULL:
                 epilogue.row_bias = <const char *>call.epilogue.bias + channel * item
-            self.kernels.igemm(<int>(end - begin), pixels, 1, self.depth, rows, panel, ldb,
-                               call.out + ((block.image * self.conv.k + channel) * plane + pixel) * item, plane, False, &epilogue)
+            out = call.out + ((block.image * self.conv.k + channel) * plane + block.row * self.conv.ow + block.column) * item
+            pixel = first
+            while pixel < last:
+                count = min(self.nr, last - pixel)
+                self.kernels.igemm(<int>(end - begin), <int>count, 1, self.depth, rows, panels + (pixel - first) // self.nr * self.panel_bytes,
+                                   whole(count, self.kernels.vl), out + pixel * item, plane, False, &epilogue)
+                pixel += self.nr
 
 
-cdef void copy_strided(const char *source, ptrdiff_t stride, ptrdiff_t count, char *to, ptrdiff_t to_stride, ptrdiff_t item) noexcept nogil:
-    """to[i * to_stride] = source[i * stride], in elements of `item` bytes."""
+cdef void spread(const char *source, ptrdiff_t count, char *to, ptrdiff_t step, ptrdiff_t item) noexcept nogil:
+    """to[i * step] = source[i], in elements of `item` bytes."""
     cdef ptrdiff_t i
-    if stride == 1 and to_stride == 1:
-        memcpy(to, source, count * item)
-    elif item == 4:
+    if item == 4:
         for i in range(count):
-            (<uint32_t *>to)[i * to_stride] = (<const uint32_t *>source)[i * stride]
+            (<uint32_t *>to)[i * step] = (<const uint32_t *>source)[i]
     else:
         for i in range(count):
-            (<uint64_t *>to)[i * to_stride] = (<const uint64_t *>source)[i * stride]
+            (<uint64_t *>to)[i * step] = (<const uint64_t *>source)[i]
