@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from convopt.algorithms import reference
 from convopt.errors import WorkspaceError
+from convopt.kernels import registry
 from convopt.shape import ConvShape
 from convopt.tuning import candidates, check, measure, measure_speeds
 from convopt.tuning.candidates import Request
@@ -53,7 +54,7 @@ def test_the_right_result_has_no_error_whatever_is_sampled(shape, flops):
 def test_outputs_begin_where_those_of_a_plan_do():
     # Whole cache lines are stored past the caches; from an output that begins within one, candidates are 1.6 times as slow.
     for shape in (REQUEST.shape, ConvShape(1, 64, 64, 16, 64, 3, 3)):
-        assert check.Trial(replace(REQUEST, shape=shape)).out.ctypes.data % check.LINE == 0
+        assert check.Trial(replace(REQUEST, shape=shape)).out.ctypes.data % registry.LINE_BYTES == 0
 
 
 @pytest.mark.parametrize("position", [(0, 0, 0, 0), (1, 13, 13, 23), (1, 7, 6, 11)])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convopt.algorithms import reference
+from convopt.kernels.registry import LINE_BYTES
 from convopt.shape import ConvShape
 
 from .candidates import Request
@@ -26,11 +27,9 @@ COMPARING_FLOPS = 60
 #: Random numbers are drawn up to this many and then repeated: drawing takes longer than convolving. A prime, so that
 #: the repetition falls in step with no dimension of a tensor.
 DISTINCT = 65521
-#: Bytes before and behind an output that nobody may touch, and what they hold.
+#: Bytes before and behind an output that nobody may touch, whole cache lines, and what they hold.
 ZONE = 4096
 ZONE_BYTE = 0xA5
-#: Bytes; of them a zone is a multiple.
-LINE = 64
 
 
 class Piece(NamedTuple):
@@ -121,8 +120,8 @@ def comparing_seconds(shape: ConvShape) -> float:
 def _aligned(nbytes: int) -> NDArray[np.uint8]:
     """Bytes that begin where the arrays that a plan returns do: one of NumPy's own begins within a cache line, and candidates
     that store whole lines would be timed at what they do with such a one."""
-    block = np.empty(nbytes + LINE, np.uint8)
-    begin = -block.ctypes.data % LINE
+    block = np.empty(nbytes + LINE_BYTES, np.uint8)
+    begin = -block.ctypes.data % LINE_BYTES
     return block[begin : begin + nbytes]
 
 

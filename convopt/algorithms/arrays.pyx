@@ -12,6 +12,8 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE
+
 cdef extern from "sys/mman.h" nogil:
     enum: MADV_HUGEPAGE
     int madvise(void *address, size_t length, int advice)
@@ -34,7 +36,6 @@ cdef extern from "numpy/arrayobject.h":
 cnp.import_array()
 
 cdef enum:
-    CACHE_LINE = 64
     PAGE = 4096
     HUGE_ENOUGH = 1 << 22    # from where NumPy's own allocator asks for huge pages, too
     WORTH_ALIGNING = 1 << 14    # bytes; setting NumPy's allocator takes a tenth of a microsecond

@@ -28,7 +28,7 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
 REVISION = 6
@@ -45,9 +45,6 @@ ENOUGH_LANES = 0.8
 
 # Taps of a column that its other costs are worth: stores and loads, and a walk's reading of lines whose vectors it takes one by one.
 COLUMN_COST, PARTS_OF_LINES_COST = 6, 9
-
-cdef enum:
-    CACHE_LINE = 64
 
 
 def why_not(shape):

@@ -17,10 +17,8 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_PLANE_OVER, Plane
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_PLANE_OVER, Plane
 
-cdef enum:
-    CACHE_LINE = 64
 
 # Half of the smallest L1 in use, beside the output: bytes of a strip's bands.
 BAND_BYTES = 1 << 14

@@ -23,7 +23,7 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport pack_panels, pack_rows, whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "direct"
 REVISION = 5
@@ -35,7 +35,6 @@ cdef enum:
     BLOCK_BYTES = 1 << 18
     BLOCK_TILES = 64
     TABLE_BYTES = 1 << 20        # row pointers of a block
-    CACHE_LINE = 64
     PASS_BYTES = 1 << 17         # part of a filter panel multiplied by all tiles of a block before the next part
     L2_WAY_BYTES = 1 << 17       # addresses so far apart meet in one set of the L2 ...
     L2_WAYS = 8                  # ... which holds so many lines

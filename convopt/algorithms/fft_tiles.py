@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from convopt.algorithms.fft_phases import Phases
 from convopt.kernels.fourier import LENGTHS
+from convopt.kernels.registry import LINE_BYTES
 from convopt.shape import ConvShape
 
 #: Bytes of the spectra of one batch of tiles: they should stay in a last-level cache, and bound the workspace.
@@ -26,8 +27,6 @@ COLUMN_BYTES = 1 << 20
 BATCH_PAIRS = 8
 #: Most input channels whose products are no matrix product worth the name.
 FAN_CHANNELS = 4
-#: Bytes of a cache line.
-LINE_BYTES = 64
 #: Bytes of one pair's spectra, input and a line of outputs: they should stay in a second-level cache.
 FAN_BYTES = 1 << 20
 #: Smallest tile, in points, that is offered: below, products dominate and rounding has few frequencies to average over.

@@ -24,7 +24,9 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_GROUPED_AHEAD, GroupedBody, GroupedForm, GroupedTile, kernels
+from convopt.kernels.registry cimport (
+    CONVOPT_GROUPED_AHEAD, CONVOPT_LINE_BYTES as CACHE_LINE, GroupedBody, GroupedForm, GroupedTile, kernels,
+)
 
 NAME = "grouped"
 REVISION = 2
@@ -32,7 +34,6 @@ LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
 cdef enum:
-    CACHE_LINE = 64
     RUN_COLUMNS = 256            # output columns whose table is filled at a time
     STRIP_COLUMNS = 64           # of those, columns of one tile where a form takes any number
 

@@ -24,7 +24,7 @@ from libc.string cimport memcpy, memset
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_MAX_MR, Epilogue
+from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_MAX_MR, Epilogue
 
 NAME = "im2col"
 REVISION = 5
@@ -35,7 +35,6 @@ cdef enum:
     BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
     STEP_BYTES = 1 << 14     # half of the smallest L1 in use: filters that stay there, or input beside a panel of them (NHWC)
     PANELS_BYTES = 1 << 16   # panels of pixels gathered before filters run over them: beside the band within the smallest L2 (NCHW)
-    CACHE_LINE = 64
     FEW_UNITS = 32           # output rows that are enough for any number of threads
 
 #: Bytes of one output row's band beyond which packing makes no sense: only absurd padding or dilation needs so much.
@@ -206,8 +205,8 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t column_first = share_begin(self.columns, part % across, across)
         cdef ptrdiff_t column_last = share_begin(self.columns, part % across + 1, across)
         cdef char *band_memory = call.workspace + part * (self.band_size() + self.panels_size() + self.table_size())
-        cdef char *panel = band_memory + self.band_size()
-        cdef void *table = panel + self.panels_size()
+        cdef char *gathered = band_memory + self.band_size()
+        cdef void *table = gathered + self.panels_size()
         cdef ptrdiff_t group
         cdef Block block
         cdef Band band
@@ -219,7 +218,7 @@ cdef class Implementation(Convolver):
             for group in range(self.conv.groups):
                 band = self.band_of(call.x, &block, group, band_memory)
                 if self.conv.nchw:
-                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, panel, <ptrdiff_t *>table)
+                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, gathered, <ptrdiff_t *>table)
                 else:
                     self.multiply_nhwc(call, &block, &band, group, column_first, column_last, <const void **>table)
 
@@ -370,7 +369,7 @@ cdef class Implementation(Convolver):
                 lines[r * across + s] = start + (r * band.tap + s * self.conv.dilation_w * band.phase) * item
 
     cdef void multiply_nchw(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
-                            ptrdiff_t column_last, char *panels, ptrdiff_t *offsets) noexcept nogil:
+                            ptrdiff_t column_last, char *gathered, ptrdiff_t *offsets) noexcept nogil:
         """Gather some panels of the block's pixels at a time, and multiply the group's filters with each."""
         cdef ptrdiff_t c, r, s, reach, begin = 0, end, panel, pixels = block.rows * block.width
         cdef ptrdiff_t *tap = offsets
@@ -387,9 +386,9 @@ cdef class Implementation(Convolver):
             panel = begin
             while panel < end:
                 self.gather_panel(block, band, panel, min(panel + self.nr, pixels), offsets,
-                                  panels + (panel - begin) // self.nr * self.panel_bytes)
+                                  gathered + (panel - begin) // self.nr * self.panel_bytes)
                 panel += self.nr
-            self.multiply_panels(call, block, group, column_first, column_last, begin, end, panels)
+            self.multiply_panels(call, block, group, column_first, column_last, begin, end, gathered)
             begin = end
 
     cdef void gather_panel(self, const Block *block, const Band *band, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *offsets,
@@ -407,7 +406,7 @@ cdef class Implementation(Convolver):
         self.kernels.gather(self.depth, offsets, runs, run, length, band.data, panel, whole(end - begin, self.kernels.vl))
 
     cdef void multiply_panels(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
-                              ptrdiff_t first, ptrdiff_t last, const char *panels) noexcept nogil:
+                              ptrdiff_t first, ptrdiff_t last, const char *gathered) noexcept nogil:
         """NCHW: tiles of the group's filters times panels of the block's pixels `first` to `last`."""
         cdef ptrdiff_t item = self.conv.itemsize, tile, begin, end, channel, i, pixel, count, plane = self.conv.oh * self.conv.ow
         cdef const void *rows[CONVOPT_MAX_MR]
@@ -426,8 +425,9 @@ cdef class Implementation(Convolver):
             pixel = first
             while pixel < last:
                 count = min(self.nr, last - pixel)
-                self.kernels.igemm(<int>(end - begin), <int>count, 1, self.depth, rows, panels + (pixel - first) // self.nr * self.panel_bytes,
-                                   whole(count, self.kernels.vl), out + pixel * item, plane, False, &epilogue)
+                self.kernels.igemm(<int>(end - begin), <int>count, 1, self.depth, rows,
+                                   gathered + (pixel - first) // self.nr * self.panel_bytes, whole(count, self.kernels.vl),
+                                   out + pixel * item, plane, False, &epilogue)
                 pixel += self.nr
 
 

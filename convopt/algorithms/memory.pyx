@@ -3,6 +3,8 @@
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE
+
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **pointer, size_t alignment, size_t size)
 
@@ -11,7 +13,6 @@ cdef extern from "sys/mman.h" nogil:
     int madvise(void *address, size_t length, int advice)
 
 cdef enum:
-    CACHE_LINE = 64
     HUGE_PAGE = 1 << 21
 
 

@@ -10,12 +10,11 @@ from libc.math cimport INFINITY
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_MAX_MR, Epilogue
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_MAX_MR, Epilogue
 
 cdef enum:
     BLOCK_BYTES = 3 << 16    # input of a block: well within the smallest L2 in use
     PASS = 256               # channels multiplied at a time: a tile of filters so deep takes a third of the smallest L1
-    CACHE_LINE = 64
     FEW_UNITS = 8            # blocks that are enough for any number of threads
 
 

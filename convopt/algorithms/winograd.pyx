@@ -23,7 +23,7 @@ from cython.parallel cimport prange
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport Epilogue, WinogradAxis, WinogradTile, kernels
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
 REVISION = 5
@@ -31,7 +31,6 @@ LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
 cdef enum:
-    CACHE_LINE = 64
     # Transformed input and sums of one block, bytes: half of the smallest L2 in use, the rest is for the filters.
     BLOCK_BYTES = 1 << 19
     # Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.

@@ -13,6 +13,8 @@
 #define CONVOPT_MAX_NV 4  /* widest register tile, in vectors, of any ISA */
 #define CONVOPT_MAX_MR 16 /* tallest register tile, in rows, of any ISA */
 
+#define CONVOPT_LINE_BYTES 64 /* of a cache line, on every CPU that has one of the ISAs */
+
 /* What happens to a sum on its way to memory: clamp(sum + bias, lo, hi). NaN passes through.
  * `bias` has one value per column, `row_bias` one per row; either may be NULL, not both may be given.
  * No activation is lo = -inf, hi = +inf; relu is (0, inf); relu6 is (0, 6). */
@@ -187,7 +189,6 @@ typedef void convopt_fft_fan(ptrdiff_t points, ptrdiff_t depth, const void *line
 /* As fft_store, past the caches, for results too large to be found there later: the same half of the points of as many
  * vectors of channels, `next` apart, as make a cache line, which `out` and ldo are whole lines of. A thread that did so
  * calls stream_end before others may look at them. */
-#define CONVOPT_LINE_BYTES 64
 typedef void convopt_fft_stream(ptrdiff_t points, const void *from, ptrdiff_t next, void *out, ptrdiff_t ldo,
                                 const convopt_epilogue *epilogue);
 typedef void convopt_stream_end(void);

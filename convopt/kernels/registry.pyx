@@ -6,6 +6,9 @@ Chosen once at import: the largest that CPU and operating system support, or wha
 import os
 import warnings
 
+#: Bytes of a cache line.
+LINE_BYTES = CONVOPT_LINE_BYTES
+
 cdef int detected = convopt_isa_detect()
 cdef int selected = detected
 

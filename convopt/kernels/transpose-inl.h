@@ -64,7 +64,7 @@ static void transpose_edge(ptrdiff_t rows, ptrdiff_t columns, const REAL *from, 
         }
 }
 
-enum { LINE = 64 / REAL_BYTES > VL ? 64 / REAL_BYTES : VL, LINES_AHEAD = 4 };
+enum { LINE = CONVOPT_LINE_BYTES / REAL_BYTES > VL ? CONVOPT_LINE_BYTES / REAL_BYTES : VL, LINES_AHEAD = 4 };
 
 /* LINE x LINE elements: whole cache lines on both sides. Those that lie further apart, rows of `from` or of `to`, may
  * all fall into one set of the cache, so as many of them as a vector has lanes are finished before the next; and they

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "kernels.h"
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 /* Before a loop with constant bounds over registers: gcc must unroll it whole. */
 #define UNROLL _Pragma("GCC unroll 64")
@@ -11,7 +13,7 @@
 #define RELOAD(pointer) __asm__("" : "+r"(pointer))
 #define VL ((int)(VECTOR_BYTES / sizeof(REAL)))
 /* Vectors of a cache line: one of them is asked for. A line that begins within a vector comes with the next row. */
-enum { LINE_VECTORS = VECTOR_BYTES < 64 ? 64 / VECTOR_BYTES : 1 };
+enum { LINE_VECTORS = VECTOR_BYTES < CONVOPT_LINE_BYTES ? CONVOPT_LINE_BYTES / VECTOR_BYTES : 1 };
 
 typedef REAL vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL vec_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
