@@ -10,6 +10,8 @@ taps are whole go along the output row, and the columns beside them downwards, w
 from convopt.algorithms import panels
 from convopt.algorithms.contract import Work
 
+from libc.string cimport memset
+
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
@@ -52,7 +54,7 @@ def row_step(shape, params):
 
 
 def work(shape, params, threads):
-    """Multiply-adds of whole vectors and whole tiles, and folding each sum's vector."""
+    """Multiply-adds of whole vectors and whole tiles; beginning a run takes as long as one, folding a sum several."""
     vl, _ = panels.tiles(shape)
     runs, taps = _runs(shape)
     steps = runs * -(-taps * shape.c // vl)
@@ -64,21 +66,20 @@ def work(shape, params, threads):
         down = (shape.ow - right + left) * (-(-(bottom - top) // pixels) + shape.oh - bottom + top)
         if _is_flat(shape):
             across = -(-shape.oh * shape.ow // pixels)
-        flops += 2.0 * vl * shape.n * (across + down) * pixels * outputs * (steps + FOLD)
+        flops += 2.0 * vl * shape.n * (across + down) * pixels * outputs * (steps + runs + FOLD)
         loads += (pixels + outputs) / pixels
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
     return Work(
         gemm_flops=flops,
-        # Both operands are read for a few multiply-adds, whose peak is two loads away.
-        gemm_efficiency=1 / (0.5 + 1.3 * loads / shape.k),
+        gemm_efficiency=1 / (0.6 + 0.85 * loads / shape.k),    # a multiply-add waits for its loads
         vector_flops=0.0,
         moved_bytes=float(shape.itemsize * (tensors + shape.k * shape.depth)),
         parts=max(1, min(shape.n * shape.oh * shape.ow // BLOCK, UNITS)),
     )
 
 
-#: Folding a vector, in multiply-adds.
-FOLD = 4
+#: Folding a vector and its share of what a tile takes besides, in multiply-adds; measured.
+FOLD = 10
 
 
 def _panels(shape):
@@ -130,7 +131,7 @@ cdef class Implementation(Convolver):
         self.joined = _runs(shape)[0] == shape.r
         rows = max(1, self.images * self.height)
         self.blocks = max(1, min(self.width // BLOCK, -(-<int>UNITS // rows)))
-        lines = -(-shape.depth * shape.itemsize // CACHE_LINE)
+        lines = -(-(shape.depth + self.kernels.vl) * shape.itemsize // CACHE_LINE)
         # Filters an odd number of cache lines apart fall into all sets of a cache.
         self.ldf = (lines + 1 - lines % 2) * CACHE_LINE // shape.itemsize
 
@@ -144,7 +145,8 @@ cdef class Implementation(Convolver):
         return threads * self.runs_size()
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
-        """[output channel][tap][input channel]"""
+        """[output channel][tap][input channel], followed by zeros, as a run's last vector may reach beyond the filter."""
+        memset(self.packed.data, 0, self.packed_size())
         self.kernels.transpose(self.conv.r * self.conv.s * self.conv.c, self.conv.k, filters, self.conv.k, self.packed.data, self.ldf)
 
     cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
