@@ -11,13 +11,13 @@ from convopt.shape import ConvShape
 SHAPE = ConvShape(2, 24, 22, 24, 40, 3, 3, pads=((1, 1), (1, 1)))
 DEPTHWISE = ConvShape(2, 48, 44, 96, 96, 3, 3, pads=((1, 1), (1, 1)), groups=96)
 GROUPED = ConvShape(2, 48, 44, 96, 96, 3, 3, pads=((1, 1), (1, 1)), groups=48)
+FEW_OUTPUTS = ConvShape(2, 48, 44, 96, 3, 3, 3, pads=((1, 1), (1, 1)))
 
 
 def shape_for(algorithm):
     """Whichever of the shapes the algorithm serves."""
-    return next(
-        shape for shape in (SHAPE, DEPTHWISE, GROUPED) if ALGORITHMS[algorithm].why_not(native_shape(ALGORITHMS[algorithm], shape)) is None
-    )
+    shapes = (SHAPE, DEPTHWISE, GROUPED, FEW_OUTPUTS)
+    return next(shape for shape in shapes if ALGORITHMS[algorithm].why_not(native_shape(ALGORITHMS[algorithm], shape)) is None)
 
 
 def arrays(shape=SHAPE, kind="normal", seed=0):

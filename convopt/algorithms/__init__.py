@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import depthwise, depthwise_planes, direct, fft, grouped, im2col, pointwise_planes, winograd
+from convopt.algorithms import depthwise, depthwise_planes, direct, dots, fft, grouped, im2col, pointwise_planes, winograd
 from convopt.algorithms.layout import LayoutChange, part_shape
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         fft,
         depthwise,
         grouped,
+        dots,
     )
 }
 

@@ -23,10 +23,11 @@ COLOURS = {
     "fft": ("#00795a", "#3fc99c"),
     "depthwise": ("#8e3d8e", "#d68fd6"),
     "grouped": ("#a3245c", "#f27aa8"),
+    "dots": ("#5a4fb8", "#a79df5"),
     "other": ("#44505c", "#b4bfca"),
     "peer": ("#6d7680", "#98a3ae"),
 }
-MARKERS = {"direct": "o", "im2col": "s", "winograd": "^", "fft": "D", "depthwise": "v", "grouped": "X"}
+MARKERS = {"direct": "o", "im2col": "s", "winograd": "^", "fft": "D", "depthwise": "v", "grouped": "X", "dots": "P"}
 WIDTH = 6.6
 
 

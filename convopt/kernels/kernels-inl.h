@@ -11,6 +11,7 @@
 #include "planes-inl.h"
 #include "limits-inl.h"
 #include "grouped-inl.h"
+#include "dots-inl.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -53,4 +54,6 @@ const convopt_kernels KERNELS = {
     .limit_read = limit_read,
     .grouped_forms = grouped_forms,
     .sample = sample,
+    .dots = dots,
+    .dots_pixels = DOTS_PIXELS,
 };

@@ -320,6 +320,20 @@ typedef struct {
     convopt_grouped_body *one_source, *two_sources;
 } convopt_grouped_form;
 
+/* Convolution for few output channels, lanes being elements of the input: for 0 <= i < count, 0 <= k < outputs
+ *
+ *   out[i*ldo + k] = epilogue( sum_{t < taps} sum_{e < length} runs[t].x[i*pitch + e] * runs[t].filters[k*ldf + e] )
+ *
+ * Of filters whole vectors are read, of all else no more than that; count, outputs, length >= 1; without taps a sum is
+ * 0. Outputs are divided evenly among as few panels of at most CONVOPT_DOTS_OUTPUTS as will do, whose tiles have
+ * dots_pixels[outputs] pixels. */
+#define CONVOPT_DOTS_OUTPUTS 4
+typedef struct {
+    const void *x, *filters;
+} convopt_run;
+typedef void convopt_dots(ptrdiff_t count, int outputs, ptrdiff_t taps, ptrdiff_t length, const convopt_run *runs,
+                          ptrdiff_t pitch, ptrdiff_t ldf, void *out, ptrdiff_t ldo, const convopt_epilogue *epilogue);
+
 /* All kernels of one ISA for one element type, and the constants drivers block by. */
 typedef struct {
     const char *isa;
@@ -359,6 +373,8 @@ typedef struct {
     convopt_limit_read *limit_read;
     const convopt_grouped_form *grouped_forms;
     convopt_sample *sample;
+    convopt_dots *dots;
+    int dots_pixels[CONVOPT_DOTS_OUTPUTS + 1];
 } convopt_kernels;
 
 extern const convopt_kernels convopt_generic_f32, convopt_generic_f64;

@@ -1,5 +1,6 @@
 cdef extern from "kernels.h":
     enum: CONVOPT_MAX_NV, CONVOPT_MAX_MR, CONVOPT_ISAS, CONVOPT_GATHER_SLACK, CONVOPT_STRIP_ROWS, CONVOPT_GROUPED_AHEAD, CONVOPT_LINE_BYTES
+    enum: CONVOPT_DOTS_OUTPUTS
 
     ctypedef struct Epilogue "convopt_epilogue":
         const void *bias
@@ -172,6 +173,14 @@ cdef extern from "kernels.h":
         GroupedBody *one_source
         GroupedBody *two_sources
 
+    ctypedef struct Run "convopt_run":
+        const void *x
+        const void *filters
+
+    ctypedef void Dots "convopt_dots"(
+        ptrdiff_t count, int outputs, ptrdiff_t taps, ptrdiff_t length, const Run *runs, ptrdiff_t pitch, ptrdiff_t ldf, void *out,
+        ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
     ctypedef struct Kernels "convopt_kernels":
         const char *isa
         int itemsize
@@ -210,6 +219,8 @@ cdef extern from "kernels.h":
         LimitRead *limit_read
         const GroupedForm *grouped_forms
         Sample *sample
+        Dots *dots
+        int dots_pixels[CONVOPT_DOTS_OUTPUTS + 1]
 
     const char *convopt_isa_name(int isa) noexcept nogil
     int convopt_isa_detect() noexcept nogil

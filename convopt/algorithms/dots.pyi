@@ -1,0 +1,1 @@
+from convopt.algorithms._algorithm import *
