@@ -10,12 +10,10 @@ taps are whole go along the output row, and the columns beside them downwards, w
 from convopt.algorithms import panels
 from convopt.algorithms.contract import Work
 
-from libc.string cimport memset
-
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_DOTS_OUTPUTS, Kernels, Run, kernels
+from convopt.kernels.registry cimport CONVOPT_DOTS_OUTPUTS, CONVOPT_LINE_BYTES as CACHE_LINE, Kernels, Run, kernels
 
 NAME = "dots"
 REVISION = 1
@@ -23,7 +21,6 @@ LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
 cdef enum:
-    CACHE_LINE = 64
     BLOCK = 24      # pixels: whole tiles of any kernel
     UNITS = 64      # of work, enough for any number of threads
 
@@ -131,7 +128,7 @@ cdef class Implementation(Convolver):
         self.joined = _runs(shape)[0] == shape.r
         rows = max(1, self.images * self.height)
         self.blocks = max(1, min(self.width // BLOCK, -(-<int>UNITS // rows)))
-        lines = -(-(shape.depth + self.kernels.vl) * shape.itemsize // CACHE_LINE)
+        lines = -(-shape.depth * shape.itemsize // CACHE_LINE)
         # Filters an odd number of cache lines apart fall into all sets of a cache.
         self.ldf = (lines + 1 - lines % 2) * CACHE_LINE // shape.itemsize
 
@@ -145,8 +142,7 @@ cdef class Implementation(Convolver):
         return threads * self.runs_size()
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
-        """[output channel][tap][input channel], followed by zeros, as a run's last vector may reach beyond the filter."""
-        memset(self.packed.data, 0, self.packed_size())
+        """[output channel][tap][input channel]"""
         self.kernels.transpose(self.conv.r * self.conv.s * self.conv.c, self.conv.k, filters, self.conv.k, self.packed.data, self.ldf)
 
     cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:

@@ -39,8 +39,8 @@ static ALWAYS_INLINE void dots_step(const int pixels, const int outputs, const R
     }
 }
 
-/* The same for less than a vector. The weights after these are multiplied by zero; that they are read from memory each
- * time leaves a register for the mask. */
+/* The same for less than a vector. The weights that follow are another row's: one that is infinite must not meet the
+ * zeros that stand for what is not read. That they are read again for each pixel leaves a register for the mask. */
 static ALWAYS_INLINE void dots_rest(const int pixels, const int outputs, int count, const REAL *const *x,
                                     const REAL *const *filters, ptrdiff_t at, vec *sum) {
     UNROLL for (int i = 0; i < pixels; i++) {
@@ -48,7 +48,7 @@ static ALWAYS_INLINE void dots_rest(const int pixels, const int outputs, int cou
         UNROLL for (int k = 0; k < outputs; k++) {
             const REAL *weights = filters[k] + at;
             RELOAD(weights);
-            sum[i * outputs + k] += in * load(weights);
+            sum[i * outputs + k] += in * load_first(weights, count);
         }
     }
 }

@@ -324,9 +324,8 @@ typedef struct {
  *
  *   out[i*ldo + k] = epilogue( sum_{t < taps} sum_{e < length} runs[t].x[i*pitch + e] * runs[t].filters[k*ldf + e] )
  *
- * Of filters whole vectors are read, of all else no more than that; count, outputs, length >= 1; without taps a sum is
- * 0. Outputs are divided evenly among as few panels of at most CONVOPT_DOTS_OUTPUTS as will do, whose tiles have
- * dots_pixels[outputs] pixels. */
+ * No more is read than that; count, outputs, length >= 1; without taps a sum is 0. Outputs are divided evenly among as
+ * few panels of at most CONVOPT_DOTS_OUTPUTS as will do, whose tiles have dots_pixels[outputs] pixels. */
 #define CONVOPT_DOTS_OUTPUTS 4
 typedef struct {
     const void *x, *filters;
