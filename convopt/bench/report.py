@@ -21,6 +21,7 @@ BEGIN, END = "<!-- measured: begin, by `convopt report --readme` -->", "<!-- mea
 
 def write(results: Results, folder: Path) -> list[Path]:
     """Write report.html, report.md and the figures as PNG into a folder; returns their paths, the page first."""
+    _environment()  # pictures take a while: what is missing is said before
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = all_pictures(results, folder)
@@ -60,7 +61,8 @@ def update_readme(readme: Path, results: Results, pictures: Path) -> None:
     readme.write_text(f"{before}{begin}\n{section}\n{end}{after}")
 
 
-def _render(template: str, results: Results, **values: Any) -> str:
+def _environment() -> Any:
+    """Where templates come from. Raises UnsupportedError without the library."""
     try:
         import jinja2
     except ImportError:
@@ -80,7 +82,12 @@ def _render(template: str, results: Results, **values: Any) -> str:
         "percent": lambda value: f"{100 * value:.1f} %",
         "error": lambda value: f"{value:.0e}",
     }
-    page = environment.get_template(template).render(
+    return environment
+
+
+def _render(template: str, results: Results, **values: Any) -> str:
+    source = _environment().get_template(template)
+    page = source.render(
         results=results,
         about=results.about,
         machine=results.machine,

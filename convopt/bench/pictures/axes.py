@@ -35,7 +35,7 @@ def ratio_axis(axes: Any, values: list[float]) -> None:
 
     axes.set_xscale("log")
     low, high = min([0.8, *values]) * 0.9, max([1.5, *values]) * 1.25
-    steps = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if high / low < 300 else (0.01, 0.1, 1, 10, 100, 1000)
+    steps = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if high / low < 600 else (0.01, 0.1, 1, 10, 100, 1000)
     ticks = [tick for tick in steps if low <= tick <= high]
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(ticks))

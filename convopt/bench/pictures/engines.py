@@ -11,6 +11,9 @@ from convopt.bench.results import Results, geomean
 from convopt.bench.theme import WIDTH, Palette
 from convopt.bench.whole import Whole, networks_of
 
+#: The axis of layers ends so many times beyond the longest bar, for the name beside it.
+ROOM = 7
+
 
 def draw_layers(plt: Any, palette: Palette, results: Results, threads: int) -> Words:
     """Bars: the best peer's time over convopt's, layer by layer."""
@@ -25,7 +28,7 @@ def draw_layers(plt: Any, palette: Palette, results: Results, threads: int) -> W
         at, side = (max(ratio, 1) * 1.04, "left")
         axes.text(at, position, f"{ratio:.2f}x  {ENGINES[peer.engine].title}", va="center", ha=side, fontsize=7.5, color=palette.of["ink"])
     axes.axvline(1, color=palette.of["ink"], linewidth=1)
-    ratio_axis(axes, [*ratios.values(), max(ratios.values()) * 3])
+    ratio_axis(axes, [*ratios.values(), max(ratios.values()) * ROOM])
     axes.set_yticks(range(len(layers)), layers, fontsize=8)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
