@@ -1,9 +1,9 @@
 """Flip rate: tune twice from nothing; how often are the choices different by more than 2 % in time?
 
 With --load another process keeps one core busy during the second tuning; the regret of its choices against the first ones'
-is then what matters. Where choices differ, they race each other again, three times, minutes apart if there are many: the median of
-their ratios tells. What the machine lets one know is told by the control: each first choice races a second plan of itself once, and
-where these differ by more than 2 %, so may any two.
+is then what matters. The two choices race each other again, three times, minutes apart if there are many: the median of their
+ratios tells. What the machine lets one know is told by the control: where both choices are the same, two plans of it race, and
+as often as these differ by more than 2 %, so may any two.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from convopt.tuning.records import FLIP
 
 #: Shares of the budget: of the first tuning, after which the number of problems is settled.
 FIRST = {False: 0.3, True: 0.2}
-#: Races between choices that differ.
+#: Races between the two choices.
 DUELS = 3
 
 
@@ -65,17 +65,19 @@ def main() -> None:
         wanted = wanted[: len(choices[turn])]
         noisy = sum(any(each.noisy for each in records.from_json(cache.get(request.key()))) for request in wanted)
         folder.cleanup()
-    differing = {request: labels for request, *labels in zip(wanted, *choices, strict=True) if labels[0] != labels[1]}
-    duels: dict[Request, list[float]] = {request: [] for request in differing}
+    duels: list[list[float]] = [[] for _ in wanted]
     for _ in range(DUELS):
-        for request, labels in differing.items():
-            duels[request].append(duel(request, labels))
+        for ratios, request, *labels in zip(duels, wanted, *choices, strict=True):
+            ratios.append(duel(request, labels))
     rows = []
-    for request, first, second in zip(wanted, *choices, strict=True):
-        ratio = median(duels.get(request, [1.0]))
-        ratios = [max(1.0, ratio), max(1.0, 1 / ratio)]
-        rows.append({"problem": request.key(), "first": first, "second": second, "ratios": ratios, "flipped": max(ratios) > FLIP})
-    controls = [duel(request, [first, first]) for request, first in zip(wanted, choices[0], strict=True)]
+    control = []
+    for request, first, second, ratio in zip(wanted, *choices, map(median, duels), strict=True):
+        apart = max(ratio, 1 / ratio) > FLIP
+        if first == second:
+            control.append(apart)
+        ratios = [1.0, 1.0] if first == second else [max(1.0, ratio), max(1.0, 1 / ratio)]
+        flipped = apart and first != second
+        rows.append({"problem": request.key(), "first": first, "second": second, "ratio": ratio, "ratios": ratios, "flipped": flipped})
     flips = sum(row["flipped"] for row in rows)
     figures: dict[str, object] = {"problems": len(rows), "flipped": flips, "flip rate": flips / max(1, len(rows))}
     for number, name in enumerate(("first", "second")):
@@ -83,8 +85,7 @@ def main() -> None:
             f"{name} choice over the better: {key}": value - 1
             for key, value in percentiles([row["ratios"][number] for row in rows]).items()
         }
-    apart = sum(max(each, 1 / each) > FLIP for each in controls)
-    figures["control: a choice and itself differ by over 2 %"] = apart / max(1, len(rows))
+    figures["control: a choice and itself differ by over 2 %"] = sum(control) / max(1, len(control))
     figures["entries graded noisy in the second tuning"] = noisy
     figures["limits"] = "second choice: median 0.02, p95 0.10" if options.load else "flip rate 0.03"
     report("flips-loaded" if options.load else "flips", options, figures, rows)

@@ -19,7 +19,7 @@ tiles: share > strip > phase > tile > vector of channels.
 import math
 
 from convopt.algorithms import depthwise_planes, panels
-from convopt.algorithms.contract import Work
+from convopt.algorithms.contract import Work, error_of_sums
 
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
@@ -110,8 +110,8 @@ def _forms(shape, kind):
 
 
 def expected_error(shape, params):
-    """Rounding of a sum in order grows as the square root of its length."""
-    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+    """That of sums in order."""
+    return error_of_sums(shape)
 
 
 def row_step(shape, params):

@@ -15,7 +15,7 @@ from beyond L2 more than once. All others are packed when their turn comes, by t
 """
 
 from convopt.algorithms import panels
-from convopt.algorithms.contract import Work
+from convopt.algorithms.contract import Work, error_of_sums
 
 from libc.math cimport INFINITY
 
@@ -53,8 +53,8 @@ def candidates(shape):
 
 
 def expected_error(shape, params):
-    """Rounding of a sum in order grows as the square root of its length."""
-    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+    """That of sums in order."""
+    return error_of_sums(shape)
 
 
 def row_step(shape, params):

@@ -8,7 +8,7 @@ taps are whole go along the output row, and the columns beside them downwards, w
 """
 
 from convopt.algorithms import panels
-from convopt.algorithms.contract import Work
+from convopt.algorithms.contract import Work, error_of_sums
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
@@ -41,8 +41,8 @@ def candidates(shape):
 
 
 def expected_error(shape, params):
-    """Rounding of a sum in order grows as the square root of its length; each lane's is a part of it."""
-    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+    """That of sums in order, as an upper bound: a lane's is a part of one."""
+    return error_of_sums(shape)
 
 
 def row_step(shape, params):

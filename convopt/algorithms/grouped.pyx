@@ -15,7 +15,7 @@ Loops, outermost first: share of a thread > strip of output rows > run of tiles,
 import math
 
 from convopt.algorithms import panels
-from convopt.algorithms.contract import Work
+from convopt.algorithms.contract import Work, error_of_sums
 
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy, memset
@@ -131,8 +131,8 @@ def candidates(shape):
 
 
 def expected_error(shape, params):
-    """Rounding of a sum in order grows as the square root of its length."""
-    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+    """That of sums in order."""
+    return error_of_sums(shape)
 
 
 def row_step(shape, params):

@@ -16,7 +16,7 @@ a copy in the workspace, or the input itself where the block touches no padding.
 """
 
 from convopt.algorithms import panels
-from convopt.algorithms.contract import Work
+from convopt.algorithms.contract import Work, error_of_sums
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -66,8 +66,8 @@ def candidates(shape):
 
 
 def expected_error(shape, params):
-    """Rounding of a sum in order grows as the square root of its length."""
-    return (2e-8 if shape.dtype == "float32" else 4e-17) * (9 + shape.depth) ** 0.5
+    """That of sums in order."""
+    return error_of_sums(shape)
 
 
 def row_step(shape, params):
