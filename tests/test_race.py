@@ -44,6 +44,12 @@ class TestRace:
         assert rounds["slow"] == 1
         assert 3 in rounds.values()
 
+    def test_an_engine_behind_has_every_other_round(self, monkeypatch):
+        monkeypatch.setattr(race, "BEHIND", 2.0)
+        monkeypatch.setattr(race, "HOPELESS", math.inf)
+        rounds = {each.engine: len(each.rounds) for each in raced(["right", "slow"], LAYERS[:1], effort=Effort(5, 0.001, most=1)).timings}
+        assert rounds == {"convopt": 5, "right": 5, "slow": 3}, "the fastest peer has all, however far ahead of it convopt is"
+
     @pytest.mark.parametrize(
         ("name", "reason"),
         [

@@ -31,7 +31,7 @@ from .records import Record, record_of
 #: Seconds of racing per problem.
 LIMIT = 1.0
 #: Rounds of a race at least.
-ROUNDS = 24
+ROUNDS = 12
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0
 #: Seconds that random arguments and the right result take, for layers as they usually are; and making each candidate's plan.
@@ -48,7 +48,7 @@ class Effort:
     rounds: int
 
 
-QUICK, NORMAL, THOROUGH = Effort(0.1, 6), Effort(LIMIT, ROUNDS), Effort(2.0, 40)
+QUICK, NORMAL, THOROUGH = Effort(0.1, 6), Effort(LIMIT, ROUNDS), Effort(2.0, 24)
 
 
 class Runnable(Protocol):

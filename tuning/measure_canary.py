@@ -19,10 +19,11 @@ from .candidates import Request, candidates
 #: What the canary computes, some tens of microseconds; so many calls in a row are one look at it.
 SHAPE, CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
 #: A round is disturbed where the canary takes so many times its usual time in this race: the median of its looks there, for a core
-#: that has worked hard, or whose other thread works for somebody else, is slower than a rested one, about 1.6 times at worst, and all
+#: that has worked hard, or whose other thread works for somebody else, is slower than a rested one, up to about 1.6 times, and all
 #: contestants meet that alike; but no more than SLOWED times its shortest time ever, which is forgotten by a hundredth per race: what
-#: takes the machine away all the while must show as well.
-DISTURBED, SLOWED, FORGOTTEN = 1.2, 1.6, 1.01
+#: takes the machine away all the while must show as well. So what only slows it counts, since the median of many rounds sees through
+#: that, and leaving those rounds out made choices no better; what takes turns with us on a core does not.
+DISTURBED, SLOWED, FORGOTTEN = 1.5, 1.3, 1.01
 #: Looks that only bring it to its usual speed.
 WARMING = 5
 

@@ -2,11 +2,12 @@
 
 In each round every contestant is timed once, in random order. What slows the machine for a while (another process, the core's
 other hardware thread, a lower clock) slows all of a round nearly alike, so only times of the same round are compared: what counts
-is how many times longer than the others' mean a contestant took, at the median of the rounds. The shortest time of all, which is
+is how many times longer than another a contestant took, at the median of the rounds. The shortest time of all, which is
 what one takes on a machine of one's own, meets the machine's best moment for some contestants and misses it for others.
 
-Those far behind drop out, the sooner the more rounds there were. Every other round and the rounds between are two races of
-their own: while these would choose differently, so would another day, and the race goes on.
+Those far behind drop out after a few rounds; of the others each one as soon as it is surely slower: the sign test tells from
+how many of the rounds it lost, whatever the distribution of the machine's disturbances. The race goes on while one that is left
+may be faster than the choice by what would be called a flip: another day would then choose differently.
 
 Before and after each round a canary runs: always the same small convolution, whose time is known. Where it takes longer than it
 did, something took part of the round away, from some contestants more than from others: the round does not count, nor does its
@@ -15,6 +16,7 @@ time. A machine that is never quiet is not waited for for ever: then all rounds 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -23,10 +25,11 @@ from time import perf_counter
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .candidates import Candidate
 from .measure_steps import Steps
-from .records import TIE, Record, record_of
+from .records import FLIP, TIE, Record, record_of
 
 #: Seconds of the shortest sample: shorter calls are repeated within it.
 SAMPLE = 2e-4
@@ -34,13 +37,19 @@ SAMPLE = 2e-4
 WARM = 5e-3
 #: A contestant is dropped once it takes so many times as long as the best one ...
 DROP = 1.5
-#: ... in so many rounds: any single one may have met a time slice of another process. After n times as many that count, an
-#: nth of that lead is enough: the more they are, the less the next may still change.
-ROUNDS_TO_DROP = 3
+#: ... in so many rounds, that took so many seconds: a time slice of another process may meet any single one, and some short ones
+#: in a row. After n times as many that count, an nth of that lead is enough, until they are so many that the sign test can tell.
+ROUNDS_TO_DROP, SECONDS_TO_DROP = 3, 0.02
 #: Those whose first times are so many times the best one's do not start. These are times of different moments: hence more than DROP.
 ABSENT = 2.0
-#: In so many successive rounds the two halves of a race must have chosen alike.
-SETTLED = 5
+#: A contestant is dropped where it would lose so many rounds by chance this seldom; a race ends where what is left would.
+DROPPING_DOUBT, ENDING_DOUBT = 0.001, 0.1
+#: Rounds from which on the sign test can tell: one that lost all of them did so by chance less often than DROPPING_DOUBT.
+TELLING = 10
+#: Rounds that the last one left needs for its time to be known.
+ALONE = 5
+#: Seconds that a race between several takes at least: what slows a machine comes and goes in some tens of milliseconds.
+SPAN = 0.1
 #: Disturbed rounds end a race once all rounds are so many times those that are wanted, or take so many times as long as they may.
 PATIENCE = 3.0
 
@@ -71,6 +80,10 @@ class Contestant:
             self._repeat()
             self.first = self._run()  # a call alone says too little
         self._repeat()
+
+    def logs(self, rounds: Sequence[int]) -> NDArray[np.float64]:
+        """Logarithms of its times in these rounds."""
+        return np.log([self.times[number] for number in rounds])
 
     def confirm(self, best: float) -> None:
         """If the first time is far behind the best one, try again: it may have met a time slice of another process."""
@@ -116,7 +129,8 @@ class Race:
         best = to_beat(contestants, accuracy)
         for contestant in contestants:
             contestant.confirm(best)
-        self.running = [each for each in contestants if each.first <= ABSENT * best]
+        # The most promising one always starts: a machine that is busy while it is first called says nothing against it.
+        self.running = [each for each in contestants if each.first <= ABSENT * best or each is contestants[0]]
         self.accuracy = accuracy
         self.quiet: list[bool] = []
         self.noisy = False
@@ -124,10 +138,9 @@ class Race:
     def steps(self, limit: float, canary: Watch | None, least: int) -> Steps[None]:
         """Run until it is clear who is fastest, for `limit` seconds of quiet rounds at most (and a round), in `least` of them at least."""
         order = random.Random()
-        settled = 0
         clean = spent = 0.0
         quiet = canary is None or canary.is_quiet()
-        while self.running and (self.quiet.count(True) < least or settled < SETTLED):
+        while self.running and (self.quiet.count(True) < least or clean < min(SPAN, limit) or not self._is_settled()):
             shuffled = order.sample(self.running, len(self.running))
             start = perf_counter()
             for contestant in shuffled:
@@ -136,17 +149,17 @@ class Race:
             was_quiet, quiet = quiet, canary is None or canary.is_quiet()
             self.quiet.append(was_quiet and quiet)
             spent += seconds
-            self._drop()
+            if spent >= SECONDS_TO_DROP:
+                self._drop()
             if self.quiet[-1]:
                 clean += seconds
-                settled = settled + 1 if self._halves_agree() else 0
             rounds = self.quiet.count(True)
-            if clean > limit or (len(self.running) == 1 and rounds >= SETTLED):
+            if clean > limit or (len(self.running) == 1 and rounds >= ALONE):
                 break
             if spent > PATIENCE * limit or (len(self.quiet) >= PATIENCE * least and rounds < len(self.quiet) / PATIENCE):
                 break
             yield
-        self.noisy = self.quiet.count(True) < min(SETTLED, len(self.quiet)) and clean <= limit
+        self.noisy = self.quiet.count(True) < min(ALONE, len(self.quiet)) and clean <= limit
 
     def record(self, contestant: Contestant) -> Record:
         """What is known of a contestant at the end."""
@@ -186,12 +199,12 @@ class Race:
         return quiet if quiet and not self.noisy else list(rounds)
 
     def _ratio(self, contestant: Contestant, rounds: Sequence[int]) -> float:
-        """How many times longer it took than all that are still running, at the median of these rounds."""
-        others = np.log([[each.times[number] for number in rounds] for each in self.running]).mean(axis=0)
-        return float(np.exp(np.median(np.log([contestant.times[number] for number in rounds]) - others)))
+        """How many times longer it took than the middle one of those still running, at the median of these rounds."""
+        others = np.median([each.logs(rounds) for each in self.running], axis=0)
+        return float(np.exp(np.median(contestant.logs(rounds) - others)))
 
     def _drop(self) -> None:
-        """Let those go that are far behind."""
+        """Let those go that are far behind, or surely behind."""
         rounds = self._quiet_rounds
         lead = (DROP - 1) * ROUNDS_TO_DROP / max(ROUNDS_TO_DROP, len(rounds))
         if len(rounds) < ROUNDS_TO_DROP:
@@ -199,18 +212,37 @@ class Race:
             if len(rounds) < PATIENCE * ROUNDS_TO_DROP:
                 return
         ratios = {each: self._ratio(each, rounds) for each in self.running}
-        best = min(ratios[each] for each in self._accurate)
-        self.running = [each for each in self.running if ratios[each] <= best * (1 + lead)]
+        best = min(self._accurate, key=lambda each: ratios[each])
+        if len(rounds) < TELLING:
+            self.running = [each for each in self.running if ratios[each] <= ratios[best] * (1 + lead)]
+        else:
+            self.running = [each for each in self.running if self._least_ratio(each, best, rounds, DROPPING_DOUBT) <= TIE]
 
-    def _halves_agree(self) -> bool:
-        """Whether either half of the quiet rounds chooses the same, or at least what is as fast."""
+    def _is_settled(self) -> bool:
+        """Whether, by the quiet rounds, none that is left may be faster than the choice by a flip."""
         rounds = self._quiet_rounds
-        if len(rounds) < 2:
-            return False
         accurate = self._accurate
-        one, other = (preferred(accurate, [self._ratio(each, rounds[half::2]) for each in accurate]) for half in (0, 1))
-        ratios = [self._ratio(each, rounds) for each in (one, other)]
-        return max(ratios) <= TIE * min(ratios)
+        choice = preferred(accurate, [self._ratio(each, rounds) for each in accurate])
+        return all(each is choice or self._least_ratio(each, choice, rounds, ENDING_DOUBT) >= 1 / FLIP for each in accurate)
+
+    @staticmethod
+    def _least_ratio(one: Contestant, other: Contestant, rounds: Sequence[int], doubt: float) -> float:
+        """How many times longer than the other it takes at least, but for such a doubt; 0 where the rounds are too few to tell."""
+        rank = sign_rank(len(rounds), doubt)
+        return float(np.exp(np.sort(one.logs(rounds) - other.logs(rounds))[rank - 1])) if rank else 0.0
+
+
+@functools.cache
+def sign_rank(count: int, doubt: float) -> int:
+    """The largest k for which the median lies below the k-th smallest of `count` samples with no more than such a probability.
+
+    That is so where fewer than k of them are below the median, each of which has an even chance to be (sign test): sum over
+    i < k of binomial(count, i) / 2**count <= doubt. 0 if there is no such k.
+    """
+    below, rank = 0, 0
+    while (below := below + math.comb(count, rank)) / 2**count <= doubt:
+        rank += 1
+    return rank
 
 
 def preferred(contestants: Sequence[Contestant], times: Sequence[float]) -> Contestant:

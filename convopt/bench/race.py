@@ -33,6 +33,8 @@ AGREE = 1e-4
 AGREE_NETWORK = 1e-3
 #: An engine so many times slower than the fastest one is not asked a second time.
 HOPELESS = 10.0
+#: Those behind this are asked in every other round, unless they are close to the fastest peer: nothing is compared with their time.
+BEHIND = 2.0
 #: Two rounds agree within this; until they do, engines up to CLOSE times slower than the fastest have more turns.
 SETTLED, CLOSE = 0.01, 1.2
 #: The machine is slow, and no clock of it that wavers, while the canary is so many times later than typically.
@@ -49,7 +51,7 @@ class Effort:
 
     rounds: int = 5
     seconds: float = 0.04
-    most: int = 3
+    most: int = 2
     thorough: bool = False
 
 
@@ -208,9 +210,11 @@ class Session:
                 # Where in memory arrays happen to lie makes a difference: those in front have another throw.
                 for process, _ in _front(turns):
                     process.ask(question[0], write=process.engine.name == "convopt", **question[1])
+            front = {timing.engine for _, timing in _front(turns)}
             order.shuffle(turns)
             for process, timing in turns:
-                if timing.rounds and timing.fastest > HOPELESS * min(each.fastest for _, each in ready):
+                behind = timing.fastest / min(each.fastest for _, each in ready) if timing.rounds else 0.0
+                if behind > HOPELESS or (behind > BEHIND and number % 2 and timing.engine not in front):
                     continue
                 before = self.canary.lateness()
                 answer = process.ask("time", seconds=effort.seconds)

@@ -134,17 +134,33 @@ def adding(y: Any, other: Any, activation: str | None) -> Callable[[], None]:
 
 
 def pooling(step: Any, x: Any, y: Any) -> Callable[[], None]:
-    """y = the largest of each window of x."""
-    pairs = []
-    for i in range(step.window):
-        for j in range(step.window):
-            rows_y, rows_x = _overlap(i - step.pad, step.stride, x.shape[1], y.shape[1])
-            columns_y, columns_x = _overlap(j - step.pad, step.stride, x.shape[2], y.shape[2])
-            pairs.append((y[:, rows_y, columns_y], x[:, rows_x, columns_x]))
+    """y = the largest of each window of x: of its columns, then of these in each row, so that most of it is long runs of values."""
+    between = np.empty((x.shape[0], y.shape[1], *x.shape[2:]), x.dtype)
+    columns, rows = largest(step, x, between, 1), largest(step, between, y, 2)
 
     def call() -> None:
-        y.fill(-np.inf)
-        for part, values in pairs:
+        columns()
+        rows()
+
+    return call
+
+
+def largest(step: Any, x: Any, y: Any, axis: int) -> Callable[[], None]:
+    """y = the largest of each window of x along one axis."""
+    pairs = []
+    for at in range(step.window):
+        outputs, inputs = _overlap(at - step.pad, step.stride, x.shape[axis], y.shape[axis])
+        pairs.append((y[(slice(None),) * axis + (outputs,)], x[(slice(None),) * axis + (inputs,)]))
+    # Those that meet all outputs make the beginning: nothing need be filled in for the others to be compared with.
+    whole = [values for part, values in pairs if part.shape == y.shape][:2]
+    others = [(part, values) for part, values in pairs if not any(values is each for each in whole)]
+
+    def call() -> None:
+        if whole:
+            np.maximum(whole[0], whole[-1], out=y)
+        else:
+            y.fill(-np.inf)
+        for part, values in others:
             np.maximum(part, values, out=part)
 
     return call
