@@ -116,6 +116,20 @@ class TestCompare:
         assert {each.layer for each in compare.compare(old, new).slower} == set(LAYER)
         assert compare.compare(old, replace(new, rows=rows)).slower == []
 
+    def test_what_noise_hides_in_one_layer_shows_in_all_of_an_algorithm(self, tmp_path):
+        """Made slower by 10 % on purpose, all layers, while rounds are late by up to six times: few are in time."""
+        layers = tuple(layer.name for layer in networks.network("public"))
+        found = self.both(tmp_path, noise=1.2, slow=layers)
+        assert len(found.slower) < len(found.changes) / 2, "hidden in most"
+        assert [(each.algorithm, each.threads, each.verdict) for each in found.trends] == [("direct", 1, "slower"), ("direct", 2, "slower")]
+        assert found.regressions == len(found.slower) + 2
+        assert [each.verdict for each in self.both(tmp_path, noise=1.2).trends] == ["", ""]
+
+    def test_another_choice_is_no_trend(self, tmp_path):
+        old, new = (results.read(planted_results(tmp_path, name)) for name in ("old", "new"))
+        rows = [replace(row, facts={**row.facts, "algorithm": "fft"}) for row in new.rows]
+        assert compare.compare(old, replace(new, rows=rows)).trends == []
+
     def test_suspects_are_worth_another_look(self, tmp_path):
         old = results.read(planted_results(tmp_path, "old", noise=0.01))
         new = results.read(planted_results(tmp_path, "new", noise=0.01, slow=LAYER))

@@ -1,8 +1,8 @@
 """Depthwise convolution: each input channel has filters of its own, so there is no product of matrices to make.
 
 Lanes are output channels. A strip of a few output rows of one vector of channels is walked along its columns, so that
-an input vector, once in a register, feeds all taps and rows that read it; or (parameter `tiles`) a strip of all vectors
-of channels is cut into tiles of a few pixels (see kernels/depthwise-inl.h). Padding is never multiplied: rows and
+an input vector, once in a register, feeds all taps and rows that read it; or a strip of all vectors of channels is cut into
+tiles of a few pixels, as many columns wide as the parameter `tiles` says (see kernels/depthwise-inl.h). Padding is never multiplied: rows and
 columns outside the image are left out.
 
 Dilation is gone by then: with g = gcd(stride, dilation) a dilated convolution is dilation/g independent ones per axis,
@@ -31,7 +31,7 @@ from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 6
+REVISION = 7
 LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
@@ -42,6 +42,9 @@ SHORT_RUN = 8
 
 # Share of lanes that vectors of channels keep busy from where on lines of interleaved channels cannot win.
 ENOUGH_LANES = 0.8
+
+# A product of a tile of one row takes so many times as long: a load of weights serves half as many of them.
+ONE_ROW = 1.12
 
 # Taps of a column that its other costs are worth: stores and loads, and a walk's reading of lines whose vectors it takes one by one.
 COLUMN_COST, PARTS_OF_LINES_COST = 6, 9
@@ -57,12 +60,13 @@ def why_not(shape):
 def candidates(shape):
     """Tiles, runs of output columns, and lines of interleaved channels where they leave fewer lanes idle.
 
-    A walk reads a cache line once for each of its vectors: tiles come first where a line has several.
+    A walk reads a cache line once for each of its vectors, and can hold few weights in 16 registers: tiles come first where a
+    line has several vectors.
     """
     if shape.data_format == "NCHW":
         return [{}]
     vl, _ = panels.tiles(shape)
-    tiles = [{"tiles": 1}] if vl <= shape.c == shape.k and _square(shape) and _forms(shape, "tiles") else []
+    tiles = _tiles(shape) if vl <= shape.c == shape.k and _square(shape) else []
     strips = [*tiles, *_runs(shape)] if vl * shape.itemsize < CACHE_LINE else [*_runs(shape), *tiles]
     if not _interleaves(shape) or shape.c >= ENOUGH_LANES * vl * -(-shape.c // vl):
         return strips
@@ -91,19 +95,45 @@ def _runs(shape):
     return [short, whole_rows] if tensors > BEYOND_L2 else [whole_rows, short]
 
 
+def _tiles(shape):
+    """Tiles of each width there is, the cheapest first."""
+    found = sorted(_tile_columns(shape), key=lambda columns: _tile_cost(shape, columns))
+    return [{"tiles": columns} for columns in found]
+
+
+def _tile_columns(shape):
+    """Columns of the tiles that serve a shape."""
+    cdef const DepthwiseForm *form = kernels(shape.itemsize).depthwise_tile_forms
+    columns, (stride, _) = set(), _reduced(shape.strides[1], shape.dilations[1])
+    while form.rows:
+        if form.taps == shape.s and form.stride == stride:
+            columns.add(form.columns)
+        form += 1
+    return sorted(columns)
+
+
+def _tile_cost(shape, columns):
+    """Products of the tiles that cover an image, over its own; those of a single row count more."""
+    rows = max(_forms(shape, columns))
+    phases = [_reduced(*axis)[1] for axis in zip(shape.strides, shape.dilations, strict=True)]
+    height, width = max(1, shape.oh // phases[0]), max(1, shape.ow // phases[1])
+    covered = -(-height // rows) * rows * -(-width // columns) * columns
+    return (ONE_ROW if rows == 1 else 1.0) * covered / (height * width)
+
+
 def _live(shape):
     """Output columns under way at a time: what the start of a run costs."""
     return -(-shape.s // shape.strides[1])
 
 
-def _forms(shape, kind):
-    """Output rows of the forms that serve a shape by "tiles" or by a "walk", ascending."""
+def _forms(shape, columns=0):
+    """Output rows of the forms that serve a shape by tiles of so many columns or, of 0, by a walk, ascending."""
     cdef const DepthwiseForm *form = kernels(shape.itemsize).depthwise_tile_forms
-    if kind == "walk":
+    if not columns:
         form = kernels(shape.itemsize).depthwise_forms
     rows, (stride, _) = [], _reduced(shape.strides[1], shape.dilations[1])
     while form.rows:
-        if form.taps == shape.s and form.stride == stride:
+        if form.taps == shape.s and form.stride == stride and form.columns == columns:
             rows.append(form.rows)
         form += 1
     return rows
@@ -127,9 +157,11 @@ def work(shape, params, threads):
     padded_k = -(-shape.k // vl) * vl
     pixels = shape.n * shape.oh * shape.ow
     inputs = shape.n * shape.h * shape.w
-    rows = max(_forms(shape, "tiles" if "tiles" in params else "walk"), default=0)
+    rows = max(_forms(shape, params.get("tiles", 0)), default=0)
     runs = -(-shape.ow // params.get("columns", max(1, shape.ow)))
     started = (shape.ow + (runs - 1) * (_live(shape) - 1)) / shape.ow if rows else 1.0
+    if "tiles" in params:
+        started = _tile_cost(shape, params["tiles"])
     cost = COLUMN_COST + (PARTS_OF_LINES_COST if "tiles" not in params and vl * shape.itemsize < CACHE_LINE else 0)
     efficiency = 0.9 * shape.depth / (shape.depth + cost) if rows else 0.4
     spread = 0 if shape.k == shape.c >= vl else inputs * padded_k * (1 + (shape.r - 1) / max(1, rows * shape.strides[0]))
@@ -162,7 +194,7 @@ def Implementation(shape, dict params):
 cdef class Strips(Convolver):
     """Vectors of channels, a strip of output rows at a time."""
 
-    cdef bint tiles                      # whether a body takes all vectors of channels at a time, tile by tile
+    cdef ptrdiff_t tiles                 # columns of the tiles of a body that takes all vectors of channels at a time; or 0
     cdef Buffer zeros                    # a row of padding, for these
     cdef DepthwiseBody *bodies[CONVOPT_STRIP_ROWS + 1]  # by output rows
     cdef ptrdiff_t most_rows
@@ -173,7 +205,7 @@ cdef class Strips(Convolver):
 
     def __init__(self, shape, dict params):
         cdef const DepthwiseForm *form = self.kernels.depthwise_forms
-        self.tiles = "tiles" in params
+        self.tiles = params.get("tiles", 0)
         if self.tiles:
             form = self.kernels.depthwise_tile_forms
             self.zeros = Buffer(self.conv.w * self.conv.c * self.conv.itemsize)
@@ -182,7 +214,9 @@ cdef class Strips(Convolver):
         self.stride_w, self.phases_w = _reduced(shape.strides[1], shape.dilations[1])
         self.run_columns = params.get("columns", max(1, shape.ow))
         while form.rows:
-            if (form.taps == self.conv.s and form.stride == self.stride_w) or (form.taps == 0 and self.most_rows == 0):
+            if form.columns == self.tiles and (
+                (form.taps == self.conv.s and form.stride == self.stride_w) or (form.taps == 0 and self.most_rows == 0)
+            ):
                 self.bodies[form.rows] = form.body
                 self.most_rows = form.rows
             form += 1

@@ -14,6 +14,9 @@ from convopt.bench.results import Results, ResultsError, Row, geomean
 #: and by more than so many times what the peers, which have not changed, vary by on this very layer.
 THRESHOLD = 0.07
 DOUBTS, VARIATIONS = 2.0, 2.0
+#: An algorithm is slower when the geometric mean over its layers grew by more than this, and by more than so many times its own
+#: standard error: noise that hides a tenth of one layer's time does not hide it in ten; so many layers at least.
+THRESHOLD_OF_ALL, STANDARD_ERRORS, ENOUGH_LAYERS = 0.04, 3.0, 4
 #: Of the drift of the machine, taken from the peers, which have not changed: so many timings of them at least.
 ENOUGH_PEERS = 5
 
@@ -32,23 +35,43 @@ class Change:
     @property
     def verdict(self) -> str:
         """ "slower", "faster", or "" within the noise."""
-        if self.ratio > self.limit:
-            return "slower"
-        return "faster" if self.ratio < 1 / self.limit else ""
+        return _verdict(self.ratio, self.limit)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """All layers that one algorithm serves in both runs. ratio: geometric mean of theirs; limit: what is too much."""
+
+    algorithm: str
+    threads: int
+    layers: int
+    ratio: float
+    limit: float
+
+    @property
+    def verdict(self) -> str:
+        """ "slower", "faster", or "" within the noise."""
+        return _verdict(self.ratio, self.limit)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All changes, and by number of threads: the geometric mean of new over old, and the drift that was taken out."""
+    """All changes and trends, and by number of threads: the geometric mean of new over old, and the drift that was taken out."""
 
     changes: list[Change]
+    trends: list[Trend]
     geomeans: dict[int, float]
     drifts: dict[int, float]
 
     @property
     def slower(self) -> list[Change]:
-        """The regressions, worst first."""
+        """The layers that became slower, worst first."""
         return sorted((each for each in self.changes if each.verdict == "slower"), key=lambda each: -each.ratio)
+
+    @property
+    def regressions(self) -> int:
+        """How many layers and algorithms became slower."""
+        return sum(each.verdict == "slower" for each in (*self.changes, *self.trends))
 
 
 def compare(old: Results, new: Results) -> Comparison:
@@ -74,7 +97,7 @@ def compare(old: Results, new: Results) -> Comparison:
         raise ResultsError(f"{new.path}: has no layer in common with {old.path}")
     changes.sort(key=lambda each: (each.threads, each.layer))
     geomeans = {threads: geomean([each.ratio for each in changes if each.threads == threads]) for threads in drifts}
-    return Comparison(changes, geomeans, drifts)
+    return Comparison(changes, _trends(changes), geomeans, drifts)
 
 
 def suspects(old: Results, times: Mapping[str, Mapping[str, float]], threads: int) -> set[str]:
@@ -95,6 +118,28 @@ def suspects(old: Results, times: Mapping[str, Mapping[str, float]], threads: in
         and layer in before.get("convopt", {})
         and engines["convopt"] > before["convopt"][layer].seconds * drift * (1 + THRESHOLD / 2)
     }
+
+
+def _verdict(ratio: float, limit: float) -> str:
+    if ratio > limit:
+        return "slower"
+    return "faster" if ratio < 1 / limit else ""
+
+
+def _trends(changes: list[Change]) -> list[Trend]:
+    """Of each algorithm that serves enough layers as before."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for each in changes:
+        algorithm = each.new.facts.get("algorithm")
+        if algorithm is not None and algorithm == each.old.facts.get("algorithm"):
+            found.setdefault((each.threads, algorithm), []).append(each.ratio)
+    trends = []
+    for (threads, algorithm), ratios in sorted(found.items()):
+        if len(ratios) >= ENOUGH_LAYERS:
+            error = statistics.stdev(map(math.log, ratios)) / math.sqrt(len(ratios))
+            limit = 1 + max(THRESHOLD_OF_ALL, STANDARD_ERRORS * error)
+            trends.append(Trend(algorithm, threads, len(ratios), geomean(ratios), limit))
+    return trends
 
 
 def _peers(old: Results, new: Results, threads: int) -> dict[str, list[float]]:

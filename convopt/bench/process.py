@@ -47,14 +47,22 @@ class Process:
 
     def ask(self, question: str, **arguments: Any) -> dict[str, Any]:
         """The answer to a question; {"failed": why} where the engine ended or took too long."""
+        self.tell(question, **arguments)
+        return self.hear()
+
+    def tell(self, question: str, **arguments: Any) -> None:
+        """Let the process go and ask it something; ``hear`` gives the answer."""
         assert self.process.stdin is not None
         try:
             self._signal(signal.SIGCONT)
             self.process.stdin.write(json.dumps({"ask": question, "arguments": arguments}).encode() + b"\n")
             self.process.stdin.flush()
-            answer = self._read()
         except OSError:
-            answer = self._lost()
+            pass  # it has ended, as ``hear`` will find
+
+    def hear(self) -> dict[str, Any]:
+        """The answer to what was asked last; the process is stopped then."""
+        answer = self._read()
         if self.alive:
             self._signal(signal.SIGSTOP)
         return answer

@@ -34,7 +34,7 @@ AGREE_NETWORK = 1e-3
 #: An engine so many times slower than the fastest one is not asked a second time.
 HOPELESS = 10.0
 #: Those behind this are asked in every other round, unless they are close to the fastest peer: nothing is compared with their time.
-BEHIND = 2.0
+BEHIND = 1.5
 #: Two rounds agree within this; until they do, engines up to CLOSE times slower than the fastest have more turns.
 SETTLED, CLOSE = 0.01, 1.2
 #: The machine is slow, and no clock of it that wavers, while the canary is so many times later than typically.
@@ -50,7 +50,7 @@ class Effort:
     """
 
     rounds: int = 5
-    seconds: float = 0.04
+    seconds: float = 0.03
     most: int = 2
     thorough: bool = False
 
@@ -170,25 +170,34 @@ class Session:
         asked = [process for process in self.running if wanted is None or process.engine.name in wanted]
         (self.folder / "y.npy").unlink(missing_ok=True)
         ready = []
-        for process in asked:
-            self.progress(step, f"{name} {process.engine.title}" if process.engine.name not in self.outcome.missing else name)
-            if process.engine.name not in self.outcome.missing:
-                timing = self._prepare(process, name, question, outcome)
+        # convopt alone: it tunes, and writes what the others compare with. Its peers together: nothing of theirs is timed yet.
+        own = [[process] for process in asked if process.engine.is_own]
+        for together in [*own, [process for process in asked if not process.engine.is_own]]:
+            for process in together:
+                self._tell(process, question)
+            for process in together:
+                missing = process.engine.name in self.outcome.missing
+                self.progress(step, name if missing else f"{name} {process.engine.title}")
+                timing = None if missing else self._hear(process, name, question, outcome)
                 if timing is not None:
                     ready.append((process, timing))
         failures = self._rounds(ready, effort, name, question)
         outcome.timings += [timing for _, timing in ready if timing.engine not in failures]
         outcome.not_timed += [{"layer": name, "engine": engine, "threads": self.threads, "failed": why} for engine, why in failures.items()]
 
-    def _prepare(self, process: Process, name: str, question: Question, outcome: Outcome) -> Timing | None:
-        engine = process.engine.name
-        ask, arguments, agree = question
+    def _tell(self, process: Process, question: Question) -> None:
+        """Ask a process to prepare, unless its engine is not installed."""
+        if process.engine.name in self.outcome.missing:
+            return
         if not process.alive:  # the layer before was too much for it
             process.start()
-        if process.missing:
-            answer: dict[str, Any] = {"failed": process.missing}
-        else:
-            answer = process.ask(ask, write=engine == "convopt", **arguments)
+        if not process.missing:
+            process.tell(question[0], write=process.engine.name == "convopt", **question[1])
+
+    def _hear(self, process: Process, name: str, question: Question, outcome: Outcome) -> Timing | None:
+        """What came of it."""
+        engine, agree = process.engine.name, question[2]
+        answer: dict[str, Any] = {"failed": process.missing} if process.missing else process.hear()
         if "difference" in answer and not answer["difference"] <= agree:
             answer = {"failed": f"its result differs from convopt's by {answer['difference']:.1e} of the largest value"}
         if "difference" not in answer:

@@ -39,6 +39,8 @@ QUICK = (
 )
 EFFORT = race.Effort(thorough=True)
 QUICK_EFFORT = race.Effort(rounds=3, seconds=0.02)
+#: Of verdicts.
+COLOURS = {"slower": "red", "faster": "green"}
 QUICK_NETWORKS = ("lenet5", "mobilenetv2")
 QUICK_STUDIES = ("networks",)
 
@@ -200,26 +202,37 @@ def show_comparison(found: Comparison, as_json: bool) -> None:
             {"layer": each.layer, "threads": each.threads, "ratio": each.ratio, "limit": each.limit, "verdict": each.verdict}
             for each in found.changes
         ]
-        print_json({"geomeans": found.geomeans, "drifts": found.drifts, "slower": len(found.slower), "changes": changes})
+        trends = [{**vars(each), "verdict": each.verdict} for each in found.trends]
+        slower = {"slower": len(found.slower), "regressions": found.regressions}
+        print_json({"geomeans": found.geomeans, "drifts": found.drifts, **slower, "changes": changes, "trends": trends})
     else:
         table = new_table("Time, new over old")
         for name in ("layer", "threads", "old", "new", "ratio", "allowed", ""):
             table.add_column(name, justify="left" if name in ("layer", "") else "right", no_wrap=name != "", overflow="fold")
         for each in found.changes:
-            colour = {"slower": "red", "faster": "green"}.get(each.verdict, "dim")
+            colour = COLOURS.get(each.verdict, "dim")
             choices = [str(row.facts.get("choice")) for row in (each.old, each.new)]
             switched = "" if choices[0] == choices[1] else f"{choices[0]} -> {choices[1]}"
             times = duration(each.old.seconds), duration(each.new.seconds)
             verdict = f"[{colour}]{each.verdict}[/] {switched}"
             table.add_row(each.layer, str(each.threads), *times, f"[{colour}]{each.ratio:.3f}[/]", f"{each.limit:.2f}", verdict)
         console.print(table)
+        if found.trends:
+            table = new_table("Time, new over old, of all layers of an algorithm")
+            for name in ("algorithm", "threads", "layers", "ratio", "allowed", ""):
+                table.add_column(name, justify="left" if name in ("algorithm", "") else "right")
+            for trend in found.trends:
+                colour = COLOURS.get(trend.verdict, "dim")
+                counts = trend.algorithm, str(trend.threads), str(trend.layers)
+                table.add_row(*counts, f"[{colour}]{trend.ratio:.3f}[/]", f"{trend.limit:.2f}", f"[{colour}]{trend.verdict}[/]")
+            console.print(table)
         for threads, mean in found.geomeans.items():
             drift = 100 * (found.drifts[threads] - 1)
             console.print(
                 f"{threads} thread{'s' * (threads > 1)}: geometric mean {mean:.3f}; the machine's drift ({drift:+.1f} %) is taken out"
             )
-        console.print(f"[bold red]{len(found.slower)} slower[/]" if found.slower else "[bold green]Nothing became slower.[/]")
-    if found.slower:
+        console.print(f"[bold red]{found.regressions} slower[/]" if found.regressions else "[bold green]Nothing became slower.[/]")
+    if found.regressions:
         raise typer.Exit(1)
 
 

@@ -5,15 +5,17 @@
  * column finishes one of them. Columns of padding are skipped, so that borders cost nothing. A tap's weights are loaded
  * once per column and serve all rows: held in a register, for as memory operands they would take a load per product.
  *
- * A tile is a few output pixels, of all vectors of channels in turn. It loads more than a walk does, but reads memory
- * in order, where a walk of vectors shorter than a cache line reads every line several times from a farther cache; and
- * its sums do not wait for those of the column before. */
+ * A tile is a few output pixels, of all vectors of channels in turn. A row of taps is held in registers while the input
+ * columns under it pass, each loaded once: of 7 taps that is (7 + 2*10)/56 loads per product, where a walk, whose sums
+ * leave no registers for weights, has 16/14 and can have 1. A tile reads memory in order, where a walk of vectors shorter
+ * than a cache line reads every line several times from a farther cache; and its sums do not wait for those of the
+ * column before. */
 
 /* Most output columns under way. */
 enum { DEPTHWISE_LIVE = 13 };
 
-/* Most output pixels of a tile. */
-enum { DEPTHWISE_TILE_ROWS = 2, DEPTHWISE_TILE_COLUMNS = 3 };
+/* Most output pixels of a tile, and most taps of a row of it. */
+enum { DEPTHWISE_TILE_ROWS = 2, DEPTHWISE_TILE_COLUMNS = 7, DEPTHWISE_TILE_TAPS = 7 };
 
 /* What store may alias: kept in registers for the whole strip. */
 typedef struct {
@@ -84,21 +86,32 @@ static ALWAYS_INLINE void depthwise_tile_taps(const int inside, const int taps, 
                                               const int columns, const REAL *const *row, ptrdiff_t row_step,
                                               ptrdiff_t offset, ptrdiff_t pitch, ptrdiff_t left, ptrdiff_t right,
                                               const REAL *weights, vec (*sum)[DEPTHWISE_TILE_COLUMNS]) {
+    vec weight[DEPTHWISE_TILE_TAPS];
     UNROLL for (int s = 0; s < taps; s++) {
-        vec weight = load(weights + s * VL);
-        HOLD(weight);
-        UNROLL for (int c = 0; c < columns; c++) {
-            const ptrdiff_t at = c * stride + s;
-            if (!inside && (at < left || at >= right)) continue;
-            UNROLL for (int r = 0; r < rows; r++) sum[r][c] += load(row[r * row_step] + offset + at * pitch) * weight;
+        weight[s] = load(weights + s * VL);
+        HOLD(weight[s]);
+    }
+    const REAL *from[DEPTHWISE_TILE_ROWS];
+    UNROLL for (int r = 0; r < rows; r++) from[r] = row[r * row_step] + offset;
+    UNROLL for (int at = 0; at < (columns - 1) * stride + taps; at++) {
+        if (!inside && (at < left || at >= right)) continue;
+        UNROLL for (int r = 0; r < rows; r++) {
+            vec in = load(from[r] + at * pitch);
+            HOLD(in);
+            UNROLL for (int s = 0; s < taps; s++) {
+                const int column = (at - s) / stride;
+                if (at >= s && column * stride == at - s && column < columns) sum[r][column] += in * weight[s];
+            }
         }
     }
 }
 
-/* The tile at output column x. Straight-line code where it is inside: three times round a loop is as slow as four. */
+/* The tile at output column x. Straight-line code where it is inside and small: three times round a loop is as slow as
+ * four. */
 static ALWAYS_INLINE void depthwise_tile(const int inside, const int taps, const int stride, const int rows,
                                          const int columns, const convopt_strip *strip, ptrdiff_t x) {
-    depthwise_epilogue epilogue = depthwise_begin(strip);
+    const REAL lo = strip->epilogue->lo, hi = strip->epilogue->hi;
+    const int clamped = lo > -INFINITY || hi < INFINITY;
     const ptrdiff_t pitch = strip->pitch, left = strip->left - x * stride, right = strip->right - x * stride;
     const ptrdiff_t out_row = strip->out_row, out_pixel = strip->out_pixel, count = strip->width - x;
     const REAL *const *const inputs = (const REAL *const *)strip->inputs;
@@ -107,19 +120,20 @@ static ALWAYS_INLINE void depthwise_tile(const int inside, const int taps, const
     ptrdiff_t offset = strip->start + x * stride * pitch;
     for (ptrdiff_t v = 0; v < strip->vectors; v++, offset += VL, weights += taps * taps * VL, out += VL) {
         vec sum[DEPTHWISE_TILE_ROWS][DEPTHWISE_TILE_COLUMNS];
-        if (bias) epilogue.start = load(bias + v * VL);
-        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = epilogue.start;
-        if (inside) {
+        const vec start = bias ? load(bias + v * VL) : broadcast(0);
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = start;
+        if (inside && taps == 3) {
             UNROLL for (int t = 0; t < taps; t++)
                 depthwise_tile_taps(1, taps, stride, rows, columns, inputs + t, stride, offset, pitch, left, right,
                                     weights + t * taps * VL, sum);
         } else {
             for (int t = 0; t < taps; t++)
-                depthwise_tile_taps(0, taps, stride, rows, columns, inputs + t, stride, offset, pitch, left, right,
+                depthwise_tile_taps(inside, taps, stride, rows, columns, inputs + t, stride, offset, pitch, left, right,
                                     weights + t * taps * VL, sum);
         }
         UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++) {
-            if (inside || c < count) depthwise_store(&epilogue, out + r * out_row + c * out_pixel, sum[r][c]);
+            if (clamped) sum[r][c] = clamp(sum[r][c], broadcast(lo), broadcast(hi));
+            if (inside || c < count) store(out + r * out_row + c * out_pixel, sum[r][c]);
         }
     }
 }
@@ -200,25 +214,30 @@ static void depthwise_general(const convopt_strip *strip) {
         else                                                                                        \
             depthwise_walk(0, TAPS, STRIDE, ROWS, strip);                                           \
     }
-#define WALK_ENTRY(TAPS, STRIDE, ROWS) {TAPS, STRIDE, ROWS, depthwise_##TAPS##_##STRIDE##_##ROWS},
+#define WALK_ENTRY(TAPS, STRIDE, ROWS) {TAPS, STRIDE, ROWS, 0, depthwise_##TAPS##_##STRIDE##_##ROWS},
 WALKS(WALK)
 
 static const convopt_depthwise_form depthwise_forms[] = {
-    WALKS(WALK_ENTRY){0, 0, 1, depthwise_general},
-    {0, 0, 0, NULL},
+    WALKS(WALK_ENTRY){0, 0, 1, 0, depthwise_general},
+    {0, 0, 0, 0, NULL},
 };
 
-/* Of 5 taps and 7 they are slower than walks, which feed more products with each load. */
-#define DEPTHWISE_TILES(X) X(3, 1, 1, 3) X(3, 1, 2, 3) X(3, 2, 1, 2) X(3, 2, 2, 2)
-#define TILE(TAPS, STRIDE, ROWS, COLUMNS)                                                \
-    static void depthwise_tiles_##TAPS##_##STRIDE##_##ROWS(const convopt_strip *strip) { \
-        depthwise_tiles(TAPS, STRIDE, ROWS, COLUMNS, strip);                             \
+/* Two rows of a few columns, and one of 7, which divides the widths that images have at last. More columns than these gcc
+ * finds no registers for, however few of them it would take. */
+#define TILES_OF(X, TAPS, STRIDE, COLUMNS) X(TAPS, STRIDE, 1, COLUMNS) X(TAPS, STRIDE, 2, COLUMNS) X(TAPS, STRIDE, 1, 7)
+#define DEPTHWISE_TILES(X)                                                                        \
+    TILES_OF(X, 3, 1, 3) TILES_OF(X, 3, 2, 2) TILES_OF(X, 5, 1, 4) TILES_OF(X, 5, 2, 4)           \
+    TILES_OF(X, 7, 1, 4) TILES_OF(X, 7, 2, 4)
+#define TILE(TAPS, STRIDE, ROWS, COLUMNS)                                                            \
+    static void depthwise_tiles_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS(const convopt_strip *strip) { \
+        depthwise_tiles(TAPS, STRIDE, ROWS, COLUMNS, strip);                                         \
     }
-#define TILE_ENTRY(TAPS, STRIDE, ROWS, COLUMNS) {TAPS, STRIDE, ROWS, depthwise_tiles_##TAPS##_##STRIDE##_##ROWS},
+#define TILE_ENTRY(TAPS, STRIDE, ROWS, COLUMNS) \
+    {TAPS, STRIDE, ROWS, COLUMNS, depthwise_tiles_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS},
 DEPTHWISE_TILES(TILE)
 
 static const convopt_depthwise_form depthwise_tile_forms[] = {
-    DEPTHWISE_TILES(TILE_ENTRY){0, 0, 0, NULL},
+    DEPTHWISE_TILES(TILE_ENTRY){0, 0, 0, 0, NULL},
 };
 #undef TILE
 

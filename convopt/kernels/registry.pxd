@@ -119,7 +119,7 @@ cdef extern from "kernels.h":
     ctypedef void DepthwiseBody "convopt_depthwise_body"(const Strip *strip) noexcept nogil
 
     ctypedef struct DepthwiseForm "convopt_depthwise_form":
-        int taps, stride, rows
+        int taps, stride, rows, columns
         DepthwiseBody *body
 
     ctypedef void DepthwiseSpread "convopt_depthwise_spread"(
