@@ -1,9 +1,9 @@
 """Depthwise convolution: each input channel has filters of its own, so there is no product of matrices to make.
 
 Lanes are output channels. A strip of a few output rows of one vector of channels is walked along its columns, so that
-an input vector, once in a register, feeds all taps and rows that read it; or a strip of all vectors of channels is cut into
-tiles of a few pixels, as many columns wide as the parameter `tiles` says (see kernels/depthwise-inl.h). Padding is never multiplied: rows and
-columns outside the image are left out.
+an input vector, once in a register, feeds all taps and rows that read it; or a strip of all vectors of channels is cut
+into tiles of a few pixels, as many columns wide as the parameter `tiles` says (see kernels/depthwise-inl.h). Padding is
+never multiplied: rows and columns outside the image are left out.
 
 Dilation is gone by then: with g = gcd(stride, dilation) a dilated convolution is dilation/g independent ones per axis,
 of stride stride/g, each on every dilation-th pixel, and each is walked by itself.

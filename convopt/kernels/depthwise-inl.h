@@ -7,9 +7,9 @@
  *
  * A tile is a few output pixels, of all vectors of channels in turn. A row of taps is held in registers while the input
  * columns under it pass, each loaded once: of 7 taps that is (7 + 2*10)/56 loads per product, where a walk, whose sums
- * leave no registers for weights, has 16/14 and can have 1. A tile reads memory in order, where a walk of vectors shorter
- * than a cache line reads every line several times from a farther cache; and its sums do not wait for those of the
- * column before. */
+ * leave no registers for weights, has 16/14 and can have 1. A tile reads memory in order, where a walk of vectors
+ * shorter than a cache line reads every line several times from a farther cache; and its sums do not wait for those of
+ * the column before. */
 
 /* Most output columns under way. */
 enum { DEPTHWISE_LIVE = 13 };
@@ -222,12 +222,12 @@ static const convopt_depthwise_form depthwise_forms[] = {
     {0, 0, 0, 0, NULL},
 };
 
-/* Two rows of a few columns, and one of 7, which divides the widths that images have at last. More columns than these gcc
- * finds no registers for, however few of them it would take. */
+/* Two rows of a few columns, and one of 7, which divides the widths that images have at last. More columns than these
+ * gcc finds no registers for, however few of them it would take. */
 #define TILES_OF(X, TAPS, STRIDE, COLUMNS) X(TAPS, STRIDE, 1, COLUMNS) X(TAPS, STRIDE, 2, COLUMNS) X(TAPS, STRIDE, 1, 7)
-#define DEPTHWISE_TILES(X)                                                                        \
-    TILES_OF(X, 3, 1, 3) TILES_OF(X, 3, 2, 2) TILES_OF(X, 5, 1, 4) TILES_OF(X, 5, 2, 4)           \
-    TILES_OF(X, 7, 1, 4) TILES_OF(X, 7, 2, 4)
+#define DEPTHWISE_TILES(X) \
+    TILES_OF(X, 3, 1, 3)   \
+    TILES_OF(X, 3, 2, 2) TILES_OF(X, 5, 1, 4) TILES_OF(X, 5, 2, 4) TILES_OF(X, 7, 1, 4) TILES_OF(X, 7, 2, 4)
 #define TILE(TAPS, STRIDE, ROWS, COLUMNS)                                                            \
     static void depthwise_tiles_##TAPS##_##STRIDE##_##ROWS##_##COLUMNS(const convopt_strip *strip) { \
         depthwise_tiles(TAPS, STRIDE, ROWS, COLUMNS, strip);                                         \
