@@ -71,7 +71,7 @@ class Comparison:
     @property
     def regressions(self) -> int:
         """How many layers and algorithms became slower."""
-        return sum(each.verdict == "slower" for each in (*self.changes, *self.trends))
+        return [each.verdict for each in self.changes].count("slower") + [each.verdict for each in self.trends].count("slower")
 
 
 def compare(old: Results, new: Results) -> Comparison:
