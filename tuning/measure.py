@@ -24,7 +24,7 @@ from .candidates import Candidate, Request
 from .candidates import candidates as candidates_of
 from .check import Trial, comparing_seconds
 from .measure_canary import Canary
-from .measure_race import ABSENT, DROP, ROUNDS_TO_DROP, SAMPLE, WARM, Contestant, Race, to_beat
+from .measure_race import ABSENT, DROP, ROUNDS_TO_DROP, SAMPLE, SPAN, WARM, Contestant, Race, to_beat
 from .measure_steps import Steps, all_of
 from .records import Record, record_of
 
@@ -168,7 +168,8 @@ def cost(shape: ConvShape, estimates: Sequence[float], limit: float = LIMIT, rou
         (sample + (seconds if seconds < WARM else 0.0)) * (rounds if seconds <= near else ROUNDS_TO_DROP if seconds <= absent else 0)
         for seconds, sample in zip(estimates, samples, strict=True)
     )
-    return checks + first + min(max(limit, (checks + first) / 2), sum(raced))
+    span = min(SPAN, limit) if len(estimates) > 1 else 0.0
+    return checks + first + min(max(limit, (checks + first) / 2), max(span, sum(raced)))
 
 
 def _call(plan: Runnable, request: Request, trial: Trial) -> Callable[[], object]:
