@@ -230,8 +230,8 @@ typedef void convopt_depthwise_body(const convopt_strip *strip);
 
 /* What a body computes at a time; those of `depthwise_tile_forms` want square filters and strides, whole vectors, no
  * NULL row and no tap row left out. In the table of walks, the form for any taps and stride, of one row and without
- * NULL rows, has taps = 0; of each other one, and of tiles of as many columns, there is one for each number of rows up to
- * a most. */
+ * NULL rows, has taps = 0; of each other one, and of tiles of as many columns, there is one for each number of rows up
+ * to a most. */
 typedef struct {
     int taps, stride, rows; /* along the width; rows = 0 ends the table */
     int columns;            /* of a tile; 0 of a walk */
