@@ -117,7 +117,7 @@ class TestCompare:
         assert compare.compare(old, replace(new, rows=rows)).slower == []
 
     def test_what_noise_hides_in_one_layer_shows_in_all_of_an_algorithm(self, tmp_path):
-        """Made slower by 10 % on purpose, all layers, while rounds are late by up to six times: few are in time."""
+        """Made slower by 10 % on purpose, all layers, while samples take up to 2.2 times as long: few are in time."""
         layers = tuple(layer.name for layer in networks.network("public"))
         found = self.both(tmp_path, noise=1.2, slow=layers)
         assert len(found.slower) < len(found.changes) / 2, "hidden in most"

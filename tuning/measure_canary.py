@@ -21,8 +21,8 @@ SHAPE, CALLS = ConvShape(1, 14, 14, 32, 32, 3, 3, pads=((1, 1), (1, 1))), 4
 #: A round is disturbed where the canary takes so many times its usual time in this race: the median of its looks there, for a core
 #: that has worked hard, or whose other thread works for somebody else, is slower than a rested one, up to about 1.6 times, and all
 #: contestants meet that alike; but no more than SLOWED times its shortest time ever, which is forgotten by a hundredth per race: what
-#: takes the machine away all the while must show as well. So what only slows it counts, since the median of many rounds sees through
-#: that, and leaving those rounds out made choices no better; what takes turns with us on a core does not.
+#: takes the machine away all the while must show as well. So rounds that were only slowed count, since the median of many sees
+#: through that; those in which somebody took turns with us on a core do not.
 DISTURBED, SLOWED, FORGOTTEN = 1.5, 1.3, 1.01
 #: Looks that only bring it to its usual speed.
 WARMING = 5

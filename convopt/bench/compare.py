@@ -21,8 +21,22 @@ THRESHOLD_OF_ALL, STANDARD_ERRORS, ENOUGH_LAYERS = 0.04, 3.0, 4
 ENOUGH_PEERS = 5
 
 
+class Judged:
+    """What has a ratio, new time over old, and a limit: what is too much."""
+
+    ratio: float
+    limit: float
+
+    @property
+    def verdict(self) -> str:
+        """ "slower", "faster", or "" within the noise."""
+        if self.ratio > self.limit:
+            return "slower"
+        return "faster" if self.ratio < 1 / self.limit else ""
+
+
 @dataclass(frozen=True)
-class Change:
+class Change(Judged):
     """One layer of convopt in both runs. ratio: new time over old, the machine's drift taken out; limit: what is too much."""
 
     layer: str
@@ -32,14 +46,9 @@ class Change:
     ratio: float
     limit: float
 
-    @property
-    def verdict(self) -> str:
-        """ "slower", "faster", or "" within the noise."""
-        return _verdict(self.ratio, self.limit)
-
 
 @dataclass(frozen=True)
-class Trend:
+class Trend(Judged):
     """All layers that one algorithm serves in both runs. ratio: geometric mean of theirs; limit: what is too much."""
 
     algorithm: str
@@ -47,11 +56,6 @@ class Trend:
     layers: int
     ratio: float
     limit: float
-
-    @property
-    def verdict(self) -> str:
-        """ "slower", "faster", or "" within the noise."""
-        return _verdict(self.ratio, self.limit)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class Comparison:
     @property
     def regressions(self) -> int:
         """How many layers and algorithms became slower."""
-        return [each.verdict for each in self.changes].count("slower") + [each.verdict for each in self.trends].count("slower")
+        judged: list[Judged] = [*self.changes, *self.trends]
+        return sum(each.verdict == "slower" for each in judged)
 
 
 def compare(old: Results, new: Results) -> Comparison:
@@ -118,12 +123,6 @@ def suspects(old: Results, times: Mapping[str, Mapping[str, float]], threads: in
         and layer in before.get("convopt", {})
         and engines["convopt"] > before["convopt"][layer].seconds * drift * (1 + THRESHOLD / 2)
     }
-
-
-def _verdict(ratio: float, limit: float) -> str:
-    if ratio > limit:
-        return "slower"
-    return "faster" if ratio < 1 / limit else ""
 
 
 def _trends(changes: list[Change]) -> list[Trend]:
