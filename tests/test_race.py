@@ -44,6 +44,18 @@ class TestRace:
         assert rounds["slow"] == 1
         assert 3 in rounds.values()
 
+    def test_it_has_a_second_one_where_calls_are_short(self, monkeypatch):
+        monkeypatch.setattr(race, "HOPELESS", 3.0)
+        monkeypatch.setattr(race, "LONG", math.inf)
+        rounds = {each.engine: len(each.rounds) for each in raced(["right", "slow"], LAYERS[:1], effort=Effort(6, 0.001, most=1)).timings}
+        assert rounds["slow"] == 2
+
+    def test_convopt_has_all_rounds_however_slow_it_was(self, monkeypatch):
+        monkeypatch.setattr(race, "HOPELESS", 0.0)
+        monkeypatch.setattr(race, "LONG", 0.0)
+        rounds = {each.engine: len(each.rounds) for each in raced(["right"], LAYERS[:1], effort=Effort(4, 0.001, most=1)).timings}
+        assert rounds == {"convopt": 4, "right": 4}, "and so has the fastest peer"
+
     def test_an_engine_behind_has_every_other_round(self, monkeypatch):
         monkeypatch.setattr(race, "BEHIND", 2.0)
         monkeypatch.setattr(race, "HOPELESS", math.inf)

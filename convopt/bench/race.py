@@ -31,8 +31,9 @@ from convopt.tuning.networks import Layer
 AGREE = 1e-4
 #: The same after some fifty layers.
 AGREE_NETWORK = 1e-3
-#: An engine so many times slower than the fastest one is not asked a second time.
-HOPELESS = 10.0
+#: A peer so many times slower than the fastest engine is asked no more, once two rounds agree on it, or one of calls so many
+#: seconds long: a shorter one may only have met the time slice of another process.
+HOPELESS, LONG = 10.0, 0.05
 #: Those behind this are asked in every other round, unless they are close to the fastest peer: nothing is compared with their time.
 BEHIND = 1.5
 #: Two rounds agree within this; until they do, engines up to CLOSE times slower than the fastest have more turns.
@@ -222,8 +223,7 @@ class Session:
             front = {timing.engine for _, timing in _front(turns)}
             order.shuffle(turns)
             for process, timing in turns:
-                behind = timing.fastest / min(each.fastest for _, each in ready) if timing.rounds else 0.0
-                if behind > HOPELESS or (behind > BEHIND and number % 2 and timing.engine not in front):
+                if timing.rounds and timing.engine not in front and _is_left_out(timing, min(each.fastest for _, each in ready), number):
                     continue
                 before = self.canary.lateness()
                 answer = process.ask("time", seconds=effort.seconds)
@@ -233,6 +233,13 @@ class Session:
                 else:
                     failures[timing.engine] = answer["failed"]
         return failures
+
+
+def _is_left_out(timing: Timing, fastest: float, number: int) -> bool:
+    """Whether an engine that is not in front has no turn in this round, for the sake of those whose times are compared."""
+    behind = timing.fastest / fastest
+    surely = len(timing.rounds) > 1 or timing.fastest > LONG
+    return (behind > HOPELESS and surely) or (behind > BEHIND and number % 2 == 1)
 
 
 def _front(turns: list[tuple[Process, Timing]]) -> list[tuple[Process, Timing]]:
