@@ -64,6 +64,22 @@ def test_explain_reads_a_shape_in_every_form(cli, words):
     assert json.loads(cli("explain", *words, "--json").stdout)["shape"] == "n1h8w8c4k8r3s3_st1x1_di1x1_pa1-1x1-1_g1_nhwc_f32"
 
 
+KEY = "n1h8w8c4k8r3s3_st1x1_di1x1_pa1-1x1-1_g1_nhwc_f32_ebrelu_t1_fresh"
+
+
+def test_a_key_of_the_cache_says_it_all(cli):
+    rows = json.loads(cli("tune", KEY, "--effort", "quick", "--json").stdout)["results"]
+    assert [row["source"] for row in rows] == ["measured"]
+    assert [entry.key for entry in exchange.entries()] == [KEY]
+    facts = json.loads(cli("explain", KEY, "--json").stdout)
+    assert (facts["source"], facts["threads"], facts["shape"]) == ("cache", 1, KEY.partition("_e")[0])
+    for verb in ("explain", "tune"):
+        assert_refused(cli(verb, KEY, "--threads", "1"), "--threads is given; the key")
+        assert_refused(cli(verb, KEY, "--fresh-filters"), "--fresh-filters is given; the key")
+        assert_refused(cli(verb, KEY.replace("k8", "k0")), "filters")
+    assert_refused(cli("tune", KEY, "--network", "lenet5"), "--network is given; the key")
+
+
 def test_explain_obeys_limits(cli):
     facts = json.loads(cli("explain", *SHAPE, "--accuracy", "ieee", "--json").stdout)
     verdicts = {each["algorithm"]: each["verdict"] for each in facts["candidates"]}

@@ -44,6 +44,11 @@ class Request:
         epilogue = ("b" if self.bias else "") + (self.activation or "")
         return f"{self.shape.key()}_e{epilogue}_t{self.threads}_{'const' if self.constant_filters else 'fresh'}"
 
+    @staticmethod
+    def is_key(text: str) -> bool:
+        """Whether a text looks like a ``key()``, rather than like one of a shape alone."""
+        return _KEY.fullmatch(text) is not None
+
     @classmethod
     def parse(cls, key: str) -> Request:
         """The problem a ``key()`` names, under the usual limits. Raises ShapeError for what is none."""

@@ -74,7 +74,7 @@ def _onnx(file: Path) -> Iterator[tuple[str, ConvShape]]:
     try:
         import onnx
     except ImportError as error:
-        raise UnsupportedError(f"reading ONNX models needs the onnx package, which cannot be imported here: {error}") from None
+        raise UnsupportedError(f"ONNX models need the onnx package (pip install 'convopt[onnx]'): {error}") from None
     if not file.is_file():
         raise FileNotFoundError(2, "No such file", str(file))
     try:

@@ -1,6 +1,6 @@
 """``convopt explain``: every candidate for a convolution, what it costs, and why it was not chosen."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from convopt.algorithms import parallel
 from convopt.api import accuracy_limit, is_deterministic, workspace_limit
+from convopt.cli.problem import problem_of
 from convopt.cli.terminal import JsonOption, byte_count, console, duration, new_table, print_json
 from convopt.errors import ShapeError
 from convopt.kernels import registry
@@ -20,7 +21,8 @@ def explain(
         list[str],
         typer.Argument(
             metavar="SHAPE...",
-            help="As on a line of a list of layers: 1x56x56x64 3x3x64x64 pad=SAME stride=2; or a key; or as benchdnn has it.",
+            help="As on a line of a list of layers: 1x56x56x64 3x3x64x64 pad=SAME stride=2; or a key, as `convopt cache ls` prints it; "
+            "or as benchdnn has it.",
         ),
     ],
     tune: Annotated[str, typer.Option(help=f"How to choose: {', '.join(planner.LEVELS)}.")] = "estimate",
@@ -36,18 +38,17 @@ def explain(
     """Say which algorithm a convolution would get, and why not the others. Times nothing unless --tune says so."""
     if activation not in (None, "relu", "relu6"):
         raise ShapeError(f"--activation is {activation!r}; expected relu or relu6")
-    shape = networks.layer(" ".join(words)).shape
+    request = problem_of(words, threads=threads, bias=bias, activation=activation, fresh_filters=fresh_filters)
+    if request is None:
+        shape = networks.layer(" ".join(words)).shape
+        request = Request(shape, bias, activation, threads or parallel.current(), not fresh_filters)
     limit, finite_only = accuracy_limit(accuracy)
-    request = Request(
-        shape,
-        bias,
-        activation,
-        threads or parallel.current(),
-        not fresh_filters,
-        limit,
-        finite_only,
-        workspace_limit(max_workspace),
-        is_deterministic(),
+    request = replace(
+        request,
+        accuracy=limit,
+        finite_only=finite_only,
+        max_workspace=workspace_limit(max_workspace),
+        deterministic=is_deterministic(),
     )
     choice = planner.choose(request, tune, algorithm)
     if as_json:

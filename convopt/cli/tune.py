@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from convopt.algorithms import parallel
+from convopt.cli.problem import problem_of
 from convopt.cli.terminal import JsonOption, print_json, progress, stderr
 from convopt.cli.tuned import Listing, Row, as_dict, listing_of, row_of, show, show_sums
 from convopt.errors import DTypeError, ShapeError
@@ -96,6 +97,9 @@ def _wanted(
             raise ShapeError("--threads, --bias, --activation and --fresh-filters are as the program had them; they cannot be given")
         requests = _requests_of(words) if record else _recorded(recorded)
         return [(Layer(f"#{number}", each.shape), each) for number, each in enumerate(requests, 1)], words[0] if words else str(recorded)
+    problem = problem_of(words, network=network, threads=threads, bias=bias, activation=activation, fresh_filters=fresh_filters)
+    if problem is not None:
+        return [(Layer(words[0], problem.shape), problem)], words[0]
     if words and network is None and networks.is_layer(words) and not os.path.exists(words[0]):
         layer = networks.layer(" ".join(words))
         return requests_for([layer], thread_counts(threads), bias, activation, fresh_filters), layer.name
