@@ -42,7 +42,7 @@ def conv_shapes(draw, data_formats=DATA_FORMATS, dtypes=tuple(DTYPES)):
     groups, group_c, group_k = draw(channels())
     kernel = draw(st.one_of(st.just((3, 3)), st.tuples(st.integers(1, 7), st.integers(1, 7))))
     plain = draw(st.booleans())  # half of them are what every algorithm serves
-    steps = st.just((1, 1)) if plain else st.tuples(st.integers(1, 3), st.integers(1, 3))
+    steps = st.just((1, 1)) if plain else st.tuples(st.integers(1, 4), st.integers(1, 4))
     strides, dilations = draw(steps), draw(steps)
     padding = draw(st.one_of(st.sampled_from(["SAME", "VALID"]), st.tuples(pads(), pads())))
     spatial = []

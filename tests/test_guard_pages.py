@@ -28,7 +28,7 @@ def draw(rng):
     while True:
         groups, group_c, group_k = draw_channels(rng)
         kernel = (3, 3) if rng.random() < 0.4 else tuple(rng.integers(1, 8, 2)) if rng.random() < 0.8 else tuple(rng.integers(1, 18, 2))
-        strides, dilations = ((1, 1), (1, 1)) if rng.random() < 0.5 else (rng.integers(1, 4, 2), rng.integers(1, 4, 2))
+        strides, dilations = ((1, 1), (1, 1)) if rng.random() < 0.5 else (rng.integers(1, 5, 2), rng.integers(1, 5, 2))
         pads = rng.integers(0, 5, (2, 2)) * (rng.random() < 0.7)
         sizes = [int(rng.integers(1, 3)), *(int(size) for size in rng.integers(1, 14, 2))]
         shape = ConvShape(
