@@ -24,10 +24,10 @@ from libc.string cimport memcpy, memset
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.algorithms.parallel cimport share_begin
-from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_MAX_MR, Epilogue
+from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "im2col"
-REVISION = 5
+REVISION = 6
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
@@ -129,7 +129,7 @@ cdef class Implementation(Convolver):
         extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
         if self.conv.nchw:
             self.columns = (self.conv.group_k + self.mr - 1) // self.mr
-            self.panel_bytes = whole(self.depth * self.nr * item + CONVOPT_GATHER_SLACK, CACHE_LINE)
+            self.panel_bytes = self.depth * self.nr * item
             self.panel_count = max(<ptrdiff_t>1, PANELS_BYTES // self.panel_bytes)
             # One divisor after the other: strides may be so large that their product is beyond all integers.
             most = BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_h // self.conv.stride_w
@@ -166,7 +166,7 @@ cdef class Implementation(Convolver):
 
     cdef size_t panels_size(self) noexcept nogil:
         """Of the panels of pixels gathered at a time (NCHW)."""
-        return self.panel_count * self.panel_bytes
+        return whole(self.panel_count * self.panel_bytes + CONVOPT_GATHER_SLACK, CACHE_LINE) if self.conv.nchw else 0
 
     cdef size_t table_size(self) noexcept nogil:
         """Of the offsets that `gather` needs (NCHW), or of the pointers to the runs of an output row's windows (NHWC)."""
@@ -407,28 +407,19 @@ cdef class Implementation(Convolver):
 
     cdef void multiply_panels(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
                               ptrdiff_t first, ptrdiff_t last, const char *gathered) noexcept nogil:
-        """NCHW: tiles of the group's filters times panels of the block's pixels `first` to `last`."""
-        cdef ptrdiff_t item = self.conv.itemsize, tile, begin, end, channel, i, pixel, count, plane = self.conv.oh * self.conv.ow
-        cdef const void *rows[CONVOPT_MAX_MR]
+        """NCHW: tiles of the group's filters, rows at equal distances as windows are, times panels of the block's pixels."""
+        cdef ptrdiff_t item = self.conv.itemsize, plane = self.conv.oh * self.conv.ow
+        cdef ptrdiff_t begin = column_first * self.conv.group_k // self.columns, end = column_last * self.conv.group_k // self.columns
+        cdef ptrdiff_t channel = group * self.conv.group_k + begin
+        cdef const void *filters = <const char *>self.packed.data + channel * self.pitch * item
         cdef Epilogue epilogue = call.epilogue[0]
-        cdef char *out
         epilogue.bias = NULL
-        for tile in range(column_first, column_last):
-            begin = tile * self.conv.group_k // self.columns
-            end = (tile + 1) * self.conv.group_k // self.columns
-            channel = group * self.conv.group_k + begin
-            for i in range(end - begin):
-                rows[i] = <const char *>self.packed.data + (channel + i) * self.pitch * item
-            if call.epilogue.bias != NULL:
-                epilogue.row_bias = <const char *>call.epilogue.bias + channel * item
-            out = call.out + ((block.image * self.conv.k + channel) * plane + block.row * self.conv.ow + block.column) * item
-            pixel = first
-            while pixel < last:
-                count = min(self.nr, last - pixel)
-                self.kernels.igemm(<int>(end - begin), <int>count, 1, self.depth, rows,
-                                   gathered + (pixel - first) // self.nr * self.panel_bytes, whole(count, self.kernels.vl),
-                                   out + pixel * item, plane, False, &epilogue)
-                pixel += self.nr
+        if call.epilogue.bias != NULL:
+            epilogue.row_bias = <const char *>call.epilogue.bias + channel * item
+        self.kernels.windows(
+            self.nv, 1, 0, end - begin, last - first, 1, self.depth, &filters, self.pitch, gathered,
+            call.out + ((block.image * self.conv.k + channel) * plane + block.row * self.conv.ow + block.column + first) * item,
+            plane, &epilogue)
 
 
 cdef void spread(const char *source, ptrdiff_t count, char *to, ptrdiff_t step, ptrdiff_t item) noexcept nogil:

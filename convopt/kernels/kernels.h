@@ -48,7 +48,7 @@ typedef void convopt_igemm(int mr, int nr, ptrdiff_t taps, ptrdiff_t depth, cons
  *
  * in register tiles `nv` vectors wide. b is panels of nv*vl columns, one after the other, each of runs*length rows laid
  * end to end; the last panel is as many whole vectors wide as its columns need. All counts >= 1, 1 <= nv <= nv_max;
- * `bias` is readable to whole vectors, row_bias is NULL. */
+ * `bias` is readable to whole vectors, row_bias has rows*count values. */
 typedef void convopt_windows(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t columns, ptrdiff_t runs,
                              ptrdiff_t length, const void *const *lines, ptrdiff_t pitch, const void *b, void *out,
                              ptrdiff_t ldo, const convopt_epilogue *epilogue);

@@ -10,11 +10,12 @@ enum { BASE_ROWS = 5 }; /* windows at x + {0, 1, 2, 3, 4} * pitch need two regis
 
 static ALWAYS_INLINE void windows_tile(const int mr, const int nv, int last, ptrdiff_t runs, ptrdiff_t length,
                                        const REAL *const *lines, ptrdiff_t first, ptrdiff_t pitch, const REAL *b,
-                                       REAL *out, ptrdiff_t ldo, const REAL *bias, const convopt_epilogue *epilogue) {
+                                       REAL *out, ptrdiff_t ldo, const REAL *bias, const REAL *row_bias,
+                                       const convopt_epilogue *epilogue) {
     vec sum[CONVOPT_MAX_MR][CONVOPT_MAX_NV];
     const int bases = (mr + BASE_ROWS - 1) / BASE_ROWS;
     const ptrdiff_t three = 3 * pitch;
-    tile_start(mr, nv, sum, bias, NULL);
+    tile_start(mr, nv, sum, bias, row_bias);
     if (OUTPUT_AHEAD) fetch_output(mr, nv, out + OUTPUT_AHEAD * mr * ldo, ldo);
     for (ptrdiff_t run = 0; run < runs; run++) {
         const REAL *x[(CONVOPT_MAX_MR + BASE_ROWS - 1) / BASE_ROWS];
@@ -43,15 +44,16 @@ static ALWAYS_INLINE void windows_tiles(const int mr, const int nv, ptrdiff_t ro
                                         ptrdiff_t columns, ptrdiff_t runs, ptrdiff_t length, const REAL *const *lines,
                                         ptrdiff_t first, ptrdiff_t pitch, const REAL *b, REAL *out, ptrdiff_t ldo,
                                         const convopt_epilogue *epilogue) {
-    const REAL *bias = epilogue->bias;
+    const REAL *bias = epilogue->bias, *row_bias = epilogue->row_bias;
     for (ptrdiff_t row = 0; row < rows; row++, first += step) {
         ptrdiff_t x = first;
         for (ptrdiff_t t = 0; t < tiles; t++, x += mr * pitch, out += mr * ldo) {
             for (ptrdiff_t j = 0; j < columns; j += nv * VL) {
                 const ptrdiff_t left = columns - j - (nv - 1) * VL;
                 windows_tile(mr, nv, left < VL ? (int)left : VL, runs, length, lines, x, pitch, b + j * runs * length,
-                             out + j, ldo, bias ? bias + j : NULL, epilogue);
+                             out + j, ldo, bias ? bias + j : NULL, row_bias, epilogue);
             }
+            if (row_bias) row_bias += mr;
         }
     }
 }
@@ -86,6 +88,13 @@ WINDOWS(windows_4)
 #undef NV
 #undef TILE
 
+/* The epilogue of rows from `row` on. */
+static convopt_epilogue windows_from(const convopt_epilogue *epilogue, ptrdiff_t row) {
+    convopt_epilogue from = *epilogue;
+    if (from.row_bias) from.row_bias = (const REAL *)from.row_bias + row;
+    return from;
+}
+
 /* The tiles of a row are as even as can be: of two heights, which differ by one. */
 static void windows_columns(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t columns, ptrdiff_t runs,
                             ptrdiff_t length, const void *const *lines_, ptrdiff_t pitch, const REAL *b, REAL *out,
@@ -100,9 +109,11 @@ static void windows_columns(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t co
     }
     const ptrdiff_t done = taller * (mr + 1);
     for (ptrdiff_t row = 0; row < rows; row++, out += count * ldo) {
-        by_width[nv - 1](mr + 1, 1, 0, taller, columns, runs, length, lines, row * step, pitch, b, out, ldo, epilogue);
+        const convopt_epilogue first = windows_from(epilogue, row * count);
+        const convopt_epilogue second = windows_from(epilogue, row * count + done);
+        by_width[nv - 1](mr + 1, 1, 0, taller, columns, runs, length, lines, row * step, pitch, b, out, ldo, &first);
         by_width[nv - 1](mr, 1, 0, tiles - taller, columns, runs, length, lines, row * step + done * pitch, pitch, b,
-                         out + done * ldo, ldo, epilogue);
+                         out + done * ldo, ldo, &second);
     }
 }
 
