@@ -1,5 +1,6 @@
 """Benchmarks: the file that a race leaves, and what two such files say of each other."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -142,6 +143,24 @@ class TestCompare:
         found = self.both(tmp_path, factor=1.3)
         assert found.slower == []
         assert found.drifts[1] == pytest.approx(1.3, rel=0.02)
+
+    def test_a_machine_that_is_slower_for_some_is_no_regression(self, tmp_path):
+        """Convopt by 12 %; engines that have not changed by 0 to 30 %, as where another has the second core at times."""
+        old, new = (results.read(planted_results(tmp_path, name, noise=0.01)) for name in ("old", "new"))
+        factors = {"convopt": 1.12} | dict(zip(PEERS, itertools.cycle((1.0, 1.1, 1.2, 1.3)), strict=False))
+        rows = [replace(row, seconds=row.seconds * factors.get(row.engine, 1.0)) for row in new.rows]
+        assert compare.compare(old, replace(new, rows=rows)).regressions == 0
+        alone = [replace(row, seconds=row.seconds * (1.12 if row.engine == "convopt" else 1.0)) for row in new.rows]
+        assert compare.compare(old, replace(new, rows=alone)).regressions > 0
+
+    def test_peers_of_few_rounds_say_nothing_of_the_machine(self, tmp_path):
+        old, new = (results.read(planted_results(tmp_path, name, noise=0.01)) for name in ("old", "new"))
+        behind = PEERS[len(PEERS) // 2 :]
+        rows = [
+            replace(row, seconds=row.seconds * 1.5, facts={**row.facts, "rounds": row.facts["rounds"][:1]}) if row.engine in behind else row
+            for row in new.rows
+        ]
+        assert compare.compare(old, replace(new, rows=rows)).drifts[1] == pytest.approx(1, abs=0.02)
 
     def test_without_peers_a_slower_machine_cannot_be_told(self, tmp_path):
         old = results.read(planted_results(tmp_path, "old", peers=()))
