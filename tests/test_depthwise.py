@@ -150,7 +150,7 @@ def _tiles(row):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("taps", [3, 5, 7])
 def test_every_place_of_a_tile(isa, taps, stride):
-    """Heights and widths around those of a tile, more vectors of channels than it takes in turn, the last not whole, borders everywhere."""
+    """Heights and widths around those of a tile, channels that end within a vector, borders on every side."""
     for pads in ((0, 0), (1, 0), (0, taps // 2), (taps - 1, 2)):
         for height in range(1, 4):
             for width in (*range(1, 10), 15):

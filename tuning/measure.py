@@ -33,8 +33,8 @@ LIMIT = 1.0
 #: Rounds of a race at least.
 ROUNDS = 12
 #: Of what an algorithm's estimates say about each other little is wrong: a candidate that should take so many times as long as the
-#: best one so far, judged by how wrong the estimates of its own algorithm were, is not measured. Of 150 layers this left out the
-#: best candidate of one, which is 3 % faster than the next; 1.2 would leave out some that are 20 % faster.
+#: best one so far, judged by how wrong the estimates of its own algorithm were, is not measured. What that loses is part of the
+#: regret that benchmarks/tuner_regret.py measures, where the exhaustive search leaves nothing out.
 HOPELESS = 1.3
 #: Errors beyond the expected one times this are not rounding.
 WRONG = 100.0

@@ -1,4 +1,4 @@
-/* The product of windows that lie at equal distances; the contract is in kernels.h.
+/* The product of windows, or of filters, that lie at equal distances; the contract is in kernels.h.
  *
  * The same register tiles as igemm's, but a tile needs no table of rows: a few base pointers and the distance give all
  * of them, so that a loop over tiles is all there is between two sums. Few steps make a sum here, and what surrounds
