@@ -1,4 +1,5 @@
 from convopt.algorithms.memory cimport Buffer
+from convopt.algorithms.shares cimport Share
 from convopt.kernels.registry cimport Epilogue, Kernels
 
 
@@ -35,5 +36,6 @@ cdef class Convolver:
     cdef void pack(self, const void *filters, int threads) noexcept nogil
     cdef void borrow(self, const void *filters, int threads) noexcept nogil
     cdef void run(self, const Call *call) noexcept nogil
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil
-    cdef void fork_join(self, const Call *call, int phase, int parts) noexcept nogil
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil
+    cdef void fork_join(self, const Call *call, int phase, int rows, int columns, ptrdiff_t items, ptrdiff_t grain) noexcept nogil
+    cdef void one_share(self, const Call *call, int phase, const Share *whole, int part) noexcept nogil

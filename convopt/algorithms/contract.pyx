@@ -24,7 +24,11 @@ import numpy as np
 
 from cython.parallel cimport prange
 
+from convopt.algorithms.shares cimport Queue, begin_shares
 from convopt.kernels.registry cimport kernels
+
+cdef enum:
+    MOST_QUEUES = 64    # 4 KiB of stack; more threads than that do not take each other's work
 
 
 @dataclass(frozen=True)
@@ -105,21 +109,31 @@ cdef class Convolver:
 
         epilogue.bias, where not NULL, has K values and is readable one cache line beyond; epilogue.row_bias is NULL.
         workspace is 64-byte aligned and holds workspace_size(threads) bytes. The output is not empty.
-        An algorithm of several phases overrides this; one of a single phase overrides `share` alone.
+        An algorithm hands its work, a phase after the other, to `fork_join`, whose threads do their shares of it in `share`.
         """
-        self.fork_join(call, 0, call.threads)
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """Do one of `parts` shares of a phase; shares of one phase run at the same time."""
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Do runs of a phase's items of work, while `next_run(share)` finds one; others do so at the same time."""
 
-    cdef void fork_join(self, const Call *call, int phase, int parts) noexcept nogil:
-        """Run all shares of a phase and wait for them; one share never enters a parallel region."""
-        cdef int part
-        if parts <= 1:
-            self.share(call, phase, 0, 1)
+    cdef void fork_join(self, const Call *call, int phase, int rows, int columns, ptrdiff_t items, ptrdiff_t grain) noexcept nogil:
+        """Have rows x columns threads do the items of a phase, `grain` or more at a time, and wait for them (see ``shares``).
+
+        One thread does all items in one run, and enters no parallel region.
+        """
+        cdef Queue[MOST_QUEUES] queues
+        cdef Share whole = begin_shares(queues, MOST_QUEUES, rows, columns, items, grain)
+        cdef int part, threads = rows * columns
+        if threads <= 1:
+            self.share(call, phase, &whole)
             return
-        for part in prange(parts, num_threads=parts, schedule="static", chunksize=1):
-            self.share(call, phase, part, parts)
+        for part in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+            self.one_share(call, phase, &whole, part)
+
+    cdef void one_share(self, const Call *call, int phase, const Share *whole, int part) noexcept nogil:
+        """That of the thread of this number."""
+        cdef Share share = whole[0]
+        share.part = part
+        self.share(call, phase, &share)
 
     cdef int take_filters(self, const void *filters, int threads, bint borrow) except -1:
         """What `pack_filters` does, for filters that are known to be contiguous and of the right shape and dtype."""

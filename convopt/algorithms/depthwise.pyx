@@ -27,11 +27,11 @@ from libc.string cimport memcpy, memset
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 7
+REVISION = 8
 LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
@@ -285,30 +285,34 @@ cdef class Strips(Convolver):
                 best, least = rows, cost
         return best
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """Strips, and within a strip vectors of channels, in order: thread `part` has an equal run of them.
+    cdef void run(self, const Call *call) noexcept nogil:
+        cdef ptrdiff_t images = self.conv.n * min(self.phases_h, self.conv.oh), blocks = self.blocks - self.overlapping
+        cdef ptrdiff_t strips = self.strips_of(self.rows_for(call.threads, images * blocks))
+        self.fork_join(call, <int>strips, call.threads, 1, images * strips * blocks, 1)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Strips, and within a strip vectors of channels, in order; `phase` is how many strips a phase of an image has.
 
         Vectors that overlap go to the same thread.
         """
-        cdef ptrdiff_t blocks = self.blocks - self.overlapping, images = self.conv.n * min(self.phases_h, self.conv.oh)
-        cdef ptrdiff_t rows = self.rows_for(parts, images * blocks), strips = self.strips_of(rows)
-        cdef ptrdiff_t unit = share_begin(images * strips * blocks, part, parts), block, end, row, index
-        cdef ptrdiff_t last = share_begin(images * strips * blocks, part + 1, parts)
-        cdef ptrdiff_t height                 # of the phase
-        cdef char *memory = call.workspace + part * (self.pointers_size() + whole(self.spread_size(), CACHE_LINE))
-        while unit < last:
-            block = unit % blocks
-            end = min(blocks, block + last - unit)
-            index = unit // blocks
-            unit += end - block
-            if end == blocks:
-                end = self.blocks
-            phase = <int>(index // strips % min(self.phases_h, self.conv.oh))
-            height = (self.conv.oh - phase + self.phases_h - 1) // self.phases_h
-            row = index % strips * height // strips
-            rows = (index % strips + 1) * height // strips - row
-            if rows:
-                self.run_strip(call, index // strips // min(self.phases_h, self.conv.oh), phase, row, rows, block, end, memory)
+        cdef ptrdiff_t blocks = self.blocks - self.overlapping, unit, block, end
+        cdef char *memory = call.workspace + share.part * (self.pointers_size() + whole(self.spread_size(), CACHE_LINE))
+        while next_run(share):
+            unit = share.first
+            while unit < share.last:
+                block = unit % blocks
+                end = min(blocks, block + share.last - unit)
+                self.run_vectors(call, unit // blocks, phase, block, self.blocks if end == blocks else end, memory)
+                unit += end - block
+
+    cdef void run_vectors(self, const Call *call, ptrdiff_t index, ptrdiff_t strips, ptrdiff_t begin, ptrdiff_t end,
+                          char *memory) noexcept nogil:
+        """Vectors of channels from `begin` to `end` of one of the strips, numbered image by image, phase by phase."""
+        cdef ptrdiff_t phases = min(self.phases_h, self.conv.oh), phase = index // strips % phases
+        cdef ptrdiff_t height = (self.conv.oh - phase + self.phases_h - 1) // self.phases_h
+        cdef ptrdiff_t row = index % strips * height // strips, rows = (index % strips + 1) * height // strips - row
+        if rows:
+            self.run_strip(call, index // strips // phases, phase, row, rows, begin, end, memory)
 
     cdef void run_strip(self, const Call *call, ptrdiff_t image, ptrdiff_t phase, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t begin,
                         ptrdiff_t end, char *memory) noexcept nogil:

@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_PLANE_OVER, Plane
 
 
@@ -119,21 +119,25 @@ cdef class Implementation(Convolver):
         for lane in range(self.kernels.vl):
             memcpy(to + lane * item, values + (phase * self.kernels.vl + lane) % self.channels * item, item)
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
+    cdef void run(self, const Call *call) noexcept nogil:
+        self.fork_join(call, 0, call.threads, 1, self.planes * self.strips, self.batch)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
         """Strips, plane after plane; small ones in batches."""
-        cdef ptrdiff_t units = self.planes * self.strips, unit = share_begin(units, part, parts), index, count
-        cdef ptrdiff_t end = share_begin(units, part + 1, parts), size = self.bands * self.band_bytes
-        cdef char *memory = call.workspace + part * self.share_size()
+        cdef ptrdiff_t unit, index, count, size = self.bands * self.band_bytes
+        cdef char *memory = call.workspace + share.part * self.share_size()
         cdef Plane plane
         self.begin(call, memory + self.batch * size, &plane)
-        while unit < end:
-            count = min(self.batch, end - unit)
-            for index in range(count):
-                self.fill_bands(call.x, unit + index, memory + index * size)
-            for index in range(count):
-                plane.band = memory + index * size
-                self.run_strip(call, unit + index, &plane)
-            unit += count
+        while next_run(share):
+            unit = share.first
+            while unit < share.last:
+                count = min(self.batch, share.last - unit)
+                for index in range(count):
+                    self.fill_bands(call.x, unit + index, memory + index * size)
+                for index in range(count):
+                    plane.band = memory + index * size
+                    self.run_strip(call, unit + index, &plane)
+                unit += count
 
     cdef void begin(self, const Call *call, char *bias, Plane *plane) noexcept nogil:
         """What all strips have in common."""

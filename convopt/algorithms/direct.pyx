@@ -22,11 +22,11 @@ from libc.math cimport INFINITY
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport pack_panels, pack_rows, whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "direct"
-REVISION = 5
+REVISION = 6
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -40,6 +40,7 @@ cdef enum:
     L2_WAYS = 8                  # ... which holds so many lines
     L1_BYTES = 1 << 14           # half of the smallest L1 in use
     FEW_TILES = 12               # so many do not repay packing, whatever the panel
+    RUN_TILES = 8                # of a thread's run at least: their heights are even then, whatever the pixels
 
 
 def why_not(shape):
@@ -180,20 +181,24 @@ cdef class Implementation(Convolver):
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.pixel_parts(call.threads)
-        self.fork_join(call, rows, rows * (call.threads // rows))
-
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """`phase` is the number of shares along pixels."""
-        cdef int rows = phase, columns = parts // phase
         cdef ptrdiff_t pixels = self.conv.n * self.conv.oh * self.conv.ow
-        cdef ptrdiff_t first = share_begin(pixels, part // columns, rows), last = share_begin(pixels, part // columns + 1, rows)
-        cdef ptrdiff_t column_first = share_begin(self.conv.groups * self.panels, part % columns, columns)
-        cdef ptrdiff_t column_last = share_begin(self.conv.groups * self.panels, part % columns + 1, columns)
-        cdef ptrdiff_t tiles = (last - first + self.mr - 1) // self.mr, block, count, column, group, tabled
-        cdef char *panel = call.workspace + part * (self.table_size() + self.pass_size())
+        # Filters that the caller keeps are packed by the run that needs them first, for all others of its share: there is one.
+        self.fork_join(call, 0, rows, call.threads // rows, pixels, RUN_TILES * self.mr if self.borrowed == NULL else pixels)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Pixels."""
+        cdef char *memory = call.workspace + share.part * (self.table_size() + self.pass_size())
+        while next_run(share):
+            self.multiply_run(call, share, memory)
+
+    cdef void multiply_run(self, const Call *call, const Share *run, char *panel) noexcept nogil:
+        """Pixels of the run times filters of its column of the grid, block by block."""
+        cdef ptrdiff_t columns = self.conv.groups * self.panels, first = run.first, last = run.last
+        cdef ptrdiff_t column_first = share_begin(columns, run.column, run.columns)
+        cdef ptrdiff_t column_last = share_begin(columns, run.column + 1, run.columns)
+        cdef ptrdiff_t tiles = (last - first + self.mr - 1) // self.mr, block = 0, count, column, group, tabled
         cdef Tile *tile = <Tile *>(panel + self.pass_size())
-        cdef Source source = PACKED if self.borrowed == NULL else self.source(tiles, rows)
-        block = 0
+        cdef Source source = PACKED if self.borrowed == NULL else self.source(tiles, run.rows)
         while block < tiles:
             count = min(self.block_tiles, tiles - block)
             tabled = -1

@@ -12,11 +12,11 @@ from convopt.algorithms.contract import Work, error_of_sums
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run
 from convopt.kernels.registry cimport CONVOPT_DOTS_OUTPUTS, CONVOPT_LINE_BYTES as CACHE_LINE, Kernels, Run, kernels
 
 NAME = "dots"
-REVISION = 1
+REVISION = 2
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -145,16 +145,20 @@ cdef class Implementation(Convolver):
         """[output channel][tap][input channel]"""
         self.kernels.transpose(self.conv.r * self.conv.s * self.conv.c, self.conv.k, filters, self.conv.k, self.packed.data, self.ldf)
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """Images, blocks of columns, rows, in order: thread `part` has an equal run of them."""
-        cdef ptrdiff_t rows = self.images * self.blocks * self.height
-        cdef ptrdiff_t row = share_begin(rows, part, parts), last = share_begin(rows, part + 1, parts), y, count
-        cdef Run *runs = <Run *>(call.workspace + part * self.runs_size())
-        while row < last:
-            y = row % self.height
-            count = min(self.height - y, last - row)
-            self.run_block(call, row // self.height // self.blocks, row // self.height % self.blocks, y, y + count, runs)
-            row += count
+    cdef void run(self, const Call *call) noexcept nogil:
+        self.fork_join(call, 0, call.threads, 1, self.images * self.blocks * self.height, 1)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Images, blocks of columns, rows, in order."""
+        cdef ptrdiff_t row, y, count
+        cdef Run *runs = <Run *>(call.workspace + share.part * self.runs_size())
+        while next_run(share):
+            row = share.first
+            while row < share.last:
+                y = row % self.height
+                count = min(self.height - y, share.last - row)
+                self.run_block(call, row // self.height // self.blocks, row // self.height % self.blocks, y, y + count, runs)
+                row += count
 
     cdef void run_block(self, const Call *call, ptrdiff_t image, ptrdiff_t block, ptrdiff_t first, ptrdiff_t last,
                         Run *runs) noexcept nogil:

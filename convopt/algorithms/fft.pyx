@@ -26,14 +26,14 @@ from convopt.algorithms.fft_tiles import holds_kernel, largest_kernel, tiling, t
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.fft_few cimport FewChannels
 from convopt.algorithms.fft_planes cimport Half
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run
 from convopt.kernels.registry cimport kernels
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
 
 NAME = "fft"
-REVISION = 5
+REVISION = 6
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -115,37 +115,52 @@ cdef class Implementation(FewChannels):
     cdef void run(self, const Call *call) noexcept nogil:
         cdef ptrdiff_t batches = (self.pairs + self.batch - 1) // self.batch
         cdef int phase
-        if self.pointwise or self.fans_out:
-            self.fork_join(call, 0, call.threads)
-            return
-        for phase in range(<int>(batches * STAGES)):
-            self.fork_join(call, phase, call.threads)
-
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        cdef char *private = call.workspace + self.planes_size() + part * self.private_size()
-        cdef ptrdiff_t first = phase // <int>STAGES * self.batch
-        cdef ptrdiff_t pairs = min(self.batch, self.pairs - first)
-        cdef Stage stage = <Stage>(phase % <int>STAGES)
         if self.pointwise:
-            self.share_pointwise(call, part, parts, private)
+            self.fork_join(call, 0, call.threads, 1, self.channel_units() * self.tile_units, 1)
         elif self.fans_out:
-            self.share_fan(call, part, parts, private)
-        elif stage == COLUMNS:
-            self.share_columns(call, pairs, part, parts, private)
+            self.fork_join(call, 0, call.threads, 1, self.pairs, self.kernels.vl)
         else:
-            self.share_rows(call, stage, first, pairs, part, parts, private)
+            for phase in range(<int>(batches * STAGES)):
+                self.fork_join(call, phase, call.threads, 1, self.stage_items(phase), 1)
 
-    cdef void share_rows(self, const Call *call, Stage stage, ptrdiff_t first, ptrdiff_t pairs, int part, int parts,
-                         char *private) noexcept nogil:
-        """Rows of pairs first, first + 1, ...: from the image to the input planes, or from the output planes to the image."""
+    cdef ptrdiff_t batch_pairs(self, int phase) noexcept nogil:
+        """Pairs of tiles of a phase's batch."""
+        return min(self.batch, self.pairs - phase // <int>STAGES * self.batch)
+
+    cdef ptrdiff_t stage_items(self, int phase) noexcept nogil:
+        """Pieces of a phase's work: columns, or rows of a vector of channels. There may be as few rows as threads."""
+        cdef Stage stage = <Stage>(phase % <int>STAGES)
+        if stage == COLUMNS:
+            return self.conv.groups * self.horizontal.n
+        return self.batch_pairs(phase) * self.conv.groups * (
+            self.vertical.n * self.in_vectors if stage == ROWS else self.vertical.step * self.out_vectors)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        cdef char *private = call.workspace + self.planes_size() + share.part * self.private_size()
+        cdef Stage stage = <Stage>(phase % <int>STAGES)
+        while next_run(share):
+            if self.pointwise:
+                self.run_pointwise(call, share.first, share.last, private)
+            elif self.fans_out:
+                self.run_fan(call, share.first, share.last, private)
+            elif stage == COLUMNS:
+                self.run_columns(call, self.batch_pairs(phase), share.first, share.last, private)
+            else:
+                self.run_rows(call, stage, phase // <int>STAGES * self.batch, share.first, share.last, private)
+        if self.fans_out:
+            self.kernels.stream_end()
+
+    cdef void run_rows(self, const Call *call, Stage stage, ptrdiff_t first, ptrdiff_t begin, ptrdiff_t end, char *private) noexcept nogil:
+        """Rows of pairs first, first + 1, ...: from the image to the input planes, or from the output planes to the image.
+
+        They are counted in pieces, one for each phase and vector of channels.
+        """
         cdef bint back = stage == ROWS_BACK
         cdef ptrdiff_t rows = self.vertical.step if back else self.vertical.n
         cdef ptrdiff_t phases = 1 if back else self.phases, groups = self.conv.groups
         cdef ptrdiff_t vectors = (self.out_vectors if back else self.in_vectors) // phases
         cdef ptrdiff_t channels = self.conv.group_k if back else self.conv.group_c
-        # A row has a piece of work for each phase and vector of channels: there may be as few rows as threads.
         cdef ptrdiff_t pieces = phases * groups * vectors
-        cdef ptrdiff_t begin = share_begin(pairs * rows * pieces, part, parts), end = share_begin(pairs * rows * pieces, part + 1, parts)
         cdef ptrdiff_t item = begin // pieces, piece, pair, i, phase, group, vector, plane, half
         cdef char *planes = call.workspace
         cdef char *line
@@ -171,10 +186,9 @@ cdef class Implementation(FewChannels):
                     self.row_forward(call, halves, i, line, private)
             item += 1
 
-    cdef void share_columns(self, const Call *call, ptrdiff_t pairs, int part, int parts, char *private) noexcept nogil:
-        """Pairs of mirrored columns of a group each; the weight of one is the number of its columns."""
-        cdef ptrdiff_t total = self.conv.groups * self.horizontal.n, weight = 0, group, q
-        cdef ptrdiff_t begin = share_begin(total, part, parts), end = share_begin(total, part + 1, parts)
+    cdef void run_columns(self, const Call *call, ptrdiff_t pairs, ptrdiff_t begin, ptrdiff_t end, char *private) noexcept nogil:
+        """Pairs of mirrored columns of a group each, those whose first column is one of these; all groups' columns are numbered."""
+        cdef ptrdiff_t weight = 0, group, q
         for group in range(self.conv.groups):
             for q in range(self.column_pairs):
                 if begin <= weight < end:
@@ -231,10 +245,10 @@ cdef class Implementation(FewChannels):
             for line in range(0, self.point * item, 64):
                 prefetch(column + i * row + line)
 
-    cdef void share_pointwise(self, const Call *call, int part, int parts, char *private) noexcept nogil:
+    cdef void run_pointwise(self, const Call *call, ptrdiff_t begin, ptrdiff_t end, char *private) noexcept nogil:
         """Planes of work: channels x multiplier x tiles, tiles changing fastest so that a filter's spectrum is reused."""
-        cdef ptrdiff_t units = self.channel_units() * self.tile_units, unit
-        for unit in range(share_begin(units, part, parts), share_begin(units, part + 1, parts)):
+        cdef ptrdiff_t unit
+        for unit in range(begin, end):
             if self.lanes_are_pixels:
                 self.plane_of_pixels(call, unit // self.tile_units, unit % self.tile_units, private)
             else:

@@ -5,7 +5,6 @@ See ``fft`` for what is done when.
 
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.fft_planes cimport LANES_MAX, Half, TiledConvolver
-from convopt.algorithms.parallel cimport share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES, Epilogue, FftWindow
 
 cdef enum:
@@ -74,10 +73,9 @@ cdef class FewChannels(TiledConvolver):
 
     # ---- Fan: few channels, many filters ----
 
-    cdef void share_fan(self, const Call *call, int part, int parts, char *private) noexcept nogil:
+    cdef void run_fan(self, const Call *call, ptrdiff_t begin, ptrdiff_t end, char *private) noexcept nogil:
         """Pairs of tiles, transformed forth a vector of pairs at a time, and on from there pair by pair."""
         cdef ptrdiff_t item = self.conv.itemsize, vl = self.kernels.vl, row = self.row_step * item, first, phase, c, i, q, v
-        cdef ptrdiff_t begin = share_begin(self.pairs, part, parts), end = share_begin(self.pairs, part + 1, parts)
         cdef char *planes = private + self.fan_vectors * self.horizontal.n * self.point * item
         cdef char *plane
         cdef Half halves[2 * LANES_MAX]
@@ -102,7 +100,6 @@ cdef class FewChannels(TiledConvolver):
                     self.fan_rows(call, first + i, v, private)
                 v += self.fan_vectors
             first += vl
-        self.kernels.stream_end()
 
     cdef void fan_columns(self, const char *inputs, ptrdiff_t lane, ptrdiff_t begin, char *private) noexcept nogil:
         """Products of the spectra in one lane with those of a line of filters, transformed back along columns."""

@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport share_begin
 from convopt.kernels.registry cimport Epilogue, FftLength, FftWindow, kernels
 
 

@@ -23,13 +23,13 @@ from libc.string cimport memcpy, memset
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run
 from convopt.kernels.registry cimport (
     CONVOPT_GROUPED_AHEAD, CONVOPT_LINE_BYTES as CACHE_LINE, GroupedBody, GroupedForm, GroupedTile, kernels,
 )
 
 NAME = "grouped"
-REVISION = 2
+REVISION = 3
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = False
 
@@ -268,19 +268,23 @@ cdef class Implementation(Convolver):
                     to += self.vl * item
                 starts += 2
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """Images, strips, runs of tiles and blocks, in order: thread `part` has an equal run of them."""
-        cdef ptrdiff_t units = self.conv.n * self.strip_count * self.runs * self.blocks
-        cdef ptrdiff_t unit = share_begin(units, part, parts), last = share_begin(units, part + 1, parts), block, end
-        cdef char *memory = call.workspace + part * (self.table_size() + self.tail_size())
+    cdef void run(self, const Call *call) noexcept nogil:
+        self.fork_join(call, 0, call.threads, 1, self.conv.n * self.strip_count * self.runs * self.blocks, 1)
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Images, strips, runs of tiles and blocks, in order."""
+        cdef ptrdiff_t unit, block, end
+        cdef char *memory = call.workspace + share.part * (self.table_size() + self.tail_size())
         cdef char *tail = memory + self.table_size()
         if self.tail_size():
             memcpy(tail, call.x + self.tail * self.conv.itemsize, (self.elements - self.tail) * self.conv.itemsize)
-        while unit < last:
-            block = unit % self.blocks
-            end = min(self.blocks, block + last - unit)
-            self.run_blocks(call, unit // self.blocks, block, end, <const void **>memory, tail)
-            unit += end - block
+        while next_run(share):
+            unit = share.first
+            while unit < share.last:
+                block = unit % self.blocks
+                end = min(self.blocks, block + share.last - unit)
+                self.run_blocks(call, unit // self.blocks, block, end, <const void **>memory, tail)
+                unit += end - block
 
     cdef void run_blocks(self, const Call *call, ptrdiff_t index, ptrdiff_t block, ptrdiff_t end, const void **table,
                          const char *tail) noexcept nogil:

@@ -23,11 +23,11 @@ from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport pack_panels, whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "im2col"
-REVISION = 6
+REVISION = 7
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
@@ -36,6 +36,7 @@ cdef enum:
     STEP_BYTES = 1 << 14     # half of the smallest L1 in use: filters that stay there, or input beside a panel of them (NHWC)
     PANELS_BYTES = 1 << 16   # panels of pixels gathered before filters run over them: beside the band within the smallest L2 (NCHW)
     FEW_UNITS = 32           # output rows that are enough for any number of threads
+    RUNS = 4                 # of a thread in a block at most
 
 #: Bytes of one output row's band beyond which packing makes no sense: only absurd padding or dilation needs so much.
 BAND_LIMIT = 1 << 28
@@ -193,34 +194,52 @@ cdef class Implementation(Convolver):
         return self.conv.n * self.conv.oh * self.segments
 
     cdef void run(self, const Call *call) noexcept nogil:
-        """Threads share the output rows; where those are too few, the filters as well."""
-        cdef ptrdiff_t rows = min(<ptrdiff_t>call.threads, self.units())
-        cdef ptrdiff_t columns = min(call.threads // rows, self.columns)
-        self.fork_join(call, <int>rows, <int>(rows * columns))
+        """Threads share the output rows, and where those are few the filters as well."""
+        cdef int rows = self.row_parts(call.threads)
+        self.fork_join(call, 0, rows, call.threads // rows, self.units(), (self.block_rows + RUNS - 1) // RUNS)
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """`phase` is the number of shares along output rows."""
-        cdef int rows = phase, across = parts // phase
-        cdef ptrdiff_t unit = share_begin(self.units(), part // across, rows), last = share_begin(self.units(), part // across + 1, rows)
-        cdef ptrdiff_t column_first = share_begin(self.columns, part % across, across)
-        cdef ptrdiff_t column_last = share_begin(self.columns, part % across + 1, across)
-        cdef char *band_memory = call.workspace + part * (self.band_size() + self.panels_size() + self.table_size())
+    cdef int row_parts(self, int threads) noexcept nogil:
+        """Of the grid of threads, rows x columns, the rows that make the largest share smallest; of such the most.
+
+        Counted in panels of filters; finding a block's input is about as much work as multiplying it by one.
+        """
+        cdef ptrdiff_t share, least = 0
+        cdef int p, q, best = 1
+        for p in range(threads, 0, -1):
+            q = threads // p
+            share = (self.units() + p - 1) // p * ((self.columns + q - 1) // q + 1)
+            if least == 0 or share < least:
+                least, best = share, p
+        return best
+
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Output rows, or segments of them, block by block."""
+        cdef char *memory = call.workspace + share.part * (self.band_size() + self.panels_size() + self.table_size())
+        cdef ptrdiff_t unit
+        cdef Block block
+        if self.segments == 1 and not self.conv.nchw:
+            self.clear_margins(memory)
+        while next_run(share):
+            unit = share.first
+            while unit < share.last:
+                block = self.block_at(unit, share.last)
+                self.run_block(call, &block, share_begin(self.columns, share.column, share.columns),
+                               share_begin(self.columns, share.column + 1, share.columns), memory)
+                unit += block.rows
+
+    cdef void run_block(self, const Call *call, const Block *block, ptrdiff_t column_first, ptrdiff_t column_last,
+                        char *band_memory) noexcept nogil:
+        """A block times panels (NHWC), or tiles (NCHW), column_first to column_last of each group's filters."""
         cdef char *gathered = band_memory + self.band_size()
         cdef void *table = gathered + self.panels_size()
         cdef ptrdiff_t group
-        cdef Block block
         cdef Band band
-        if self.segments == 1 and not self.conv.nchw:
-            self.clear_margins(band_memory)
-        while unit < last:
-            block = self.block_at(unit, last)
-            unit += block.rows
-            for group in range(self.conv.groups):
-                band = self.band_of(call.x, &block, group, band_memory)
-                if self.conv.nchw:
-                    self.multiply_nchw(call, &block, &band, group, column_first, column_last, gathered, <ptrdiff_t *>table)
-                else:
-                    self.multiply_nhwc(call, &block, &band, group, column_first, column_last, <const void **>table)
+        for group in range(self.conv.groups):
+            band = self.band_of(call.x, block, group, band_memory)
+            if self.conv.nchw:
+                self.multiply_nchw(call, block, &band, group, column_first, column_last, gathered, <ptrdiff_t *>table)
+            else:
+                self.multiply_nhwc(call, block, &band, group, column_first, column_last, <const void **>table)
 
     cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil:
         """The block that begins with this unit (a segment of an output row) and ends before unit `last`."""

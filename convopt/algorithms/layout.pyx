@@ -11,7 +11,7 @@ from dataclasses import replace
 from libc.string cimport memset
 
 from convopt.algorithms.contract cimport Call, Convolver
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 
 cdef enum:
     # Both tensors of a part, bytes.
@@ -22,6 +22,8 @@ cdef enum:
     ROWS_OVER_HALO = 4
     # Pixels transposed at a time where threads share a part: enough for whole cache lines on both sides.
     STRIP = 256
+    # Pieces that each thread's share of transposing is cut into.
+    PIECES = 4
 
 # The part of one phase, or all parts, each by one thread.
 cdef enum:
@@ -119,26 +121,26 @@ cdef class LayoutChange(Convolver):
         """Each thread takes parts of its own; where that would leave some without, all work on one part after the other."""
         cdef ptrdiff_t turns = (self.parts + call.threads - 1) // call.threads, part
         if 10 * self.parts >= 9 * turns * call.threads:
-            self.fork_join(call, WHOLE_PARTS, <int>min(<ptrdiff_t>call.threads, self.parts))
+            self.fork_join(call, WHOLE_PARTS, <int>min(<ptrdiff_t>call.threads, self.parts), 1, self.parts, 1)
             return
         for part in range(self.parts):
-            self.fork_join(call, <int>(part * DIRECTIONS + INTO_NHWC), call.threads)
+            self.fork_join(call, <int>(part * DIRECTIONS + INTO_NHWC), call.threads, 1, PIECES * call.threads, 1)
             self.convolve(call, call.workspace, call.threads)
-            self.fork_join(call, <int>(part * DIRECTIONS + OUT_OF_NHWC), call.threads)
+            self.fork_join(call, <int>(part * DIRECTIONS + OUT_OF_NHWC), call.threads, 1, PIECES * call.threads, 1)
 
-    cdef void share(self, const Call *call, int phase, int index, int count) noexcept nogil:
-        cdef char *slot = call.workspace
-        cdef ptrdiff_t part
-        if phase == WHOLE_PARTS:
-            slot += index * self.slot_size(1)
-            for part in range(share_begin(self.parts, index, count), share_begin(self.parts, index + 1, count)):
-                self.into_nhwc(call, part, slot, 0, 1)
-                self.convolve(call, slot, 1)
-                self.out_of_nhwc(call, part, slot, 0, 1)
-        elif phase % DIRECTIONS == INTO_NHWC:
-            self.into_nhwc(call, phase // DIRECTIONS, slot, index, count)
-        else:
-            self.out_of_nhwc(call, phase // DIRECTIONS, slot, index, count)
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        cdef char *slot = call.workspace + share.part * self.slot_size(1)
+        cdef ptrdiff_t item
+        while next_run(share):
+            for item in range(share.first, share.last):
+                if phase == WHOLE_PARTS:
+                    self.into_nhwc(call, item, slot, 0, 1)
+                    self.convolve(call, slot, 1)
+                    self.out_of_nhwc(call, item, slot, 0, 1)
+                elif phase % DIRECTIONS == INTO_NHWC:
+                    self.into_nhwc(call, phase // DIRECTIONS, call.workspace, <int>item, <int>share.items)
+                else:
+                    self.out_of_nhwc(call, phase // DIRECTIONS, call.workspace, <int>item, <int>share.items)
 
     cdef void convolve(self, const Call *call, char *slot, int threads) noexcept nogil:
         cdef Call within = call[0]

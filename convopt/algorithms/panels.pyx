@@ -5,7 +5,7 @@ from libc.string cimport memcpy, memset
 from cython.parallel cimport prange
 
 from convopt.algorithms.contract cimport Conv
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport share_begin
 from convopt.kernels.registry cimport kernels
 
 cdef enum:

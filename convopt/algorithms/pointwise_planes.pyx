@@ -9,7 +9,7 @@ from libc.math cimport INFINITY
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_MAX_MR, Epilogue
 
 cdef enum:
@@ -67,27 +67,30 @@ cdef class Implementation(Convolver):
     cdef void run(self, const Call *call) noexcept nogil:
         """Threads share the blocks; where those are too few, the filters as well."""
         cdef ptrdiff_t blocks = min(<ptrdiff_t>call.threads, self.conv.n * self.blocks)
-        self.fork_join(call, <int>blocks, <int>(blocks * min(call.threads // blocks, self.tiles)))
+        self.fork_join(call, 0, <int>blocks, <int>min(call.threads // blocks, self.tiles), self.conv.n * self.blocks, 1)
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """`phase` is the number of shares along blocks."""
-        cdef int rows = phase, across = parts // phase
-        cdef ptrdiff_t units = self.conv.n * self.blocks, unit, index, group, channel, first, last
-        cdef ptrdiff_t panels = (self.pixels + self.nr - 1) // self.nr
-        cdef ptrdiff_t tile_first = share_begin(self.tiles, part % across, across)
-        cdef ptrdiff_t tile_last = share_begin(self.tiles, part % across + 1, across)
-        cdef char *block = call.workspace + part * self.block_size()
-        for unit in range(share_begin(units, part // across, rows), share_begin(units, part // across + 1, rows)):
-            index = unit % self.blocks
-            first = panels * index // self.blocks * self.nr
-            last = min(panels * (index + 1) // self.blocks * self.nr, self.pixels)
-            for group in range(self.conv.groups):
-                channel = 0
-                while channel < self.conv.group_c:
-                    self.copy(call.x, unit // self.blocks, group * self.conv.group_c + channel,
-                              min(self.depth, self.conv.group_c - channel), first, last, block)
-                    self.multiply(call, unit // self.blocks, group, channel, first, last, tile_first, tile_last, block)
-                    channel += self.depth
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Blocks, image by image."""
+        cdef ptrdiff_t unit
+        cdef char *block = call.workspace + share.part * self.block_size()
+        while next_run(share):
+            for unit in range(share.first, share.last):
+                self.run_block(call, unit // self.blocks, unit % self.blocks, share_begin(self.tiles, share.column, share.columns),
+                               share_begin(self.tiles, share.column + 1, share.columns), block)
+
+    cdef void run_block(self, const Call *call, ptrdiff_t image, ptrdiff_t index, ptrdiff_t tile_first, ptrdiff_t tile_last,
+                        char *block) noexcept nogil:
+        """Block `index` of an image and tiles tile_first to tile_last of each group's filters."""
+        cdef ptrdiff_t panels = (self.pixels + self.nr - 1) // self.nr, group, channel
+        cdef ptrdiff_t first = panels * index // self.blocks * self.nr
+        cdef ptrdiff_t last = min(panels * (index + 1) // self.blocks * self.nr, self.pixels)
+        for group in range(self.conv.groups):
+            channel = 0
+            while channel < self.conv.group_c:
+                self.copy(call.x, image, group * self.conv.group_c + channel, min(self.depth, self.conv.group_c - channel),
+                          first, last, block)
+                self.multiply(call, image, group, channel, first, last, tile_first, tile_last, block)
+                channel += self.depth
 
     cdef void copy(self, const char *x, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t channels, ptrdiff_t first, ptrdiff_t last,
                    char *to) noexcept nogil:

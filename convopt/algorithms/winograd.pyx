@@ -22,11 +22,12 @@ from cython.parallel cimport prange
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
-from convopt.algorithms.parallel cimport share_begin
+from convopt.algorithms.panels cimport whole
+from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, WinogradAxis, WinogradTile, kernels
 
 NAME = "winograd"
-REVISION = 5
+REVISION = 6
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
@@ -40,6 +41,8 @@ cdef enum:
     WIDE_FROM_BYTES = 1 << 22
     # Tiles multiplied in the time that the filters take to arrive.
     READING_FILTERS = 8
+    # Tiles of a thread's run at least: it reads the filters once more.
+    RUN_TILES = 2 * READING_FILTERS
 
 # Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
 _RUN = {1: 128, 4: 128, 5: 128, 6: 128, 7: 48, 8: 24, 10: 24, 12: 24}
@@ -205,7 +208,7 @@ cdef class Implementation(Convolver):
     cdef int nv, nr, mr
     cdef ptrdiff_t vectors, panels           # of output channels of one group; filter panels, at most nv vectors wide
     cdef ptrdiff_t runs                      # parts that the sum over channels is made of
-    cdef ptrdiff_t block_tiles               # the most tiles of one block
+    cdef ptrdiff_t block_tiles, run_tiles    # the most tiles of one block; the fewest of a thread's run, whole blocks of small ones
     cdef ptrdiff_t v_tile, v_frequency       # strides of the transformed input, elements
     cdef ptrdiff_t q_tile, q_frequency       # strides of the sums, elements
 
@@ -230,6 +233,7 @@ cdef class Implementation(Convolver):
         self.q_tile = self.nr
         self.runs = -(-shape.group_c // _RUN[params["t"]])
         self.block_tiles = params["tiles"]
+        self.run_tiles = RUN_TILES if self.block_tiles >= RUN_TILES else whole(RUN_TILES, self.block_tiles)
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
 
@@ -290,7 +294,7 @@ cdef class Implementation(Convolver):
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.tile_parts(call.threads)
-        self.fork_join(call, rows, rows * (call.threads // rows))
+        self.fork_join(call, 0, rows, call.threads // rows, self.tiles, self.run_tiles)
 
     cdef int tile_parts(self, int threads) noexcept nogil:
         """Threads are a grid over tiles and filter panels: rows of the grid that make the slowest share quickest.
@@ -316,34 +320,35 @@ cdef class Implementation(Convolver):
                 best, best_cost = p, cost
         return best
 
-    cdef void share(self, const Call *call, int phase, int part, int parts) noexcept nogil:
-        """`phase` is the number of shares along tiles."""
-        cdef int rows = phase, columns = parts // phase
-        cdef ptrdiff_t first = share_begin(self.tiles, part // columns, rows)
-        cdef ptrdiff_t count = share_begin(self.tiles, part // columns + 1, rows) - first
-        cdef ptrdiff_t column_first = share_begin(self.conv.groups * self.panels, part % columns, columns)
-        cdef ptrdiff_t column_last = share_begin(self.conv.groups * self.panels, part % columns + 1, columns)
-        cdef ptrdiff_t blocks = (count + self.block_tiles - 1) // self.block_tiles
-        cdef ptrdiff_t block, begin, size, column, group, transformed, item = self.conv.itemsize
-        cdef WinogradTile *table = <WinogradTile *>(call.workspace + part * self.part_size())
+    cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
+        """Tiles, in blocks as even as can be."""
+        cdef WinogradTile *table = <WinogradTile *>(call.workspace + share.part * self.part_size())
+        cdef ptrdiff_t columns = self.conv.groups * self.panels, first, last, block, blocks, begin
+        while next_run(share):
+            first = share_begin(columns, share.column, share.columns)
+            last = share_begin(columns, share.column + 1, share.columns)
+            blocks = (share.last - share.first + self.block_tiles - 1) // self.block_tiles
+            for block in range(blocks if first < last else 0):
+                begin = share.first + share_begin(share.last - share.first, <int>block, <int>blocks)
+                self.run_block(call, begin, share.first + share_begin(share.last - share.first, <int>block + 1, <int>blocks) - begin,
+                               first, last, table)
+
+    cdef void run_block(self, const Call *call, ptrdiff_t begin, ptrdiff_t size, ptrdiff_t column_first, ptrdiff_t column_last,
+                        WinogradTile *table) noexcept nogil:
+        """So many tiles from `begin` on, and filter panels column_first to column_last of all groups."""
+        cdef ptrdiff_t column, group, transformed = -1, item = self.conv.itemsize
         cdef char *v = <char *>table + self.table_size()
         cdef char *q = v + self.frequencies * self.v_frequency * item
-        if column_first == column_last:
-            return
-        for block in range(blocks):
-            begin = first + share_begin(count, <int>block, <int>blocks)
-            size = first + share_begin(count, <int>block + 1, <int>blocks) - begin
-            self.locate(begin, size, table)
-            transformed = -1
-            for column in range(column_first, column_last):
-                group = column // self.panels
-                if group != transformed:
-                    self.kernels.winograd_input(
-                        self.h, self.w, size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
-                        self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
-                        v, self.v_frequency, self.v_tile)
-                    transformed = group
-                self.multiply(call, group, column % self.panels, size, table, v, q)
+        self.locate(begin, size, table)
+        for column in range(column_first, column_last):
+            group = column // self.panels
+            if group != transformed:
+                self.kernels.winograd_input(
+                    self.h, self.w, size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
+                    self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
+                    v, self.v_frequency, self.v_tile)
+                transformed = group
+            self.multiply(call, group, column % self.panels, size, table, v, q)
 
     cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t size, const WinogradTile *table,
                        const char *v, char *q) noexcept nogil:

@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def runs_of(items: int, grain: int, rows: int, columns: int, takers: Iterable[int]) -> list[tuple[int, int, int, int, int] | None]: ...
