@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convopt.algorithms import depthwise, depthwise_planes, direct, dots, fft, grouped, im2col, pointwise_planes, winograd
+from convopt.algorithms import depthwise, depthwise_planes, direct, dots, fft, grouped, im2col, im2col_planes, pointwise_planes, winograd
 from convopt.algorithms.layout import LayoutChange, part_shape
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     )
 }
 
-#: Modules that serve NCHW shapes in an algorithm's name: all those of which their ``why_not(shape)`` is None.
-PLANES: dict[str, Planes] = {depthwise.NAME: depthwise_planes, im2col.NAME: pointwise_planes}
+#: Modules that serve NCHW shapes in an algorithm's name: the first one whose ``why_not(shape)`` is None.
+PLANES: dict[str, tuple[Planes, ...]] = {depthwise.NAME: (depthwise_planes,), im2col.NAME: (pointwise_planes, im2col_planes)}
 
 
 def native_shape(algorithm: Algorithm, shape: ConvShape) -> ConvShape:
@@ -38,9 +38,10 @@ def prepare(name: str, shape: ConvShape, params: dict[str, int]) -> Convolver:
 
     The shape must be one the algorithm applies to. Raises MemoryError, naming the byte count.
     """
-    algorithm, planes = ALGORITHMS[name], PLANES.get(name)
-    if planes is not None and shape.data_format == "NCHW" and planes.why_not(shape) is None:
-        return planes.Implementation(shape, params)
+    algorithm = ALGORITHMS[name]
+    for planes in PLANES.get(name, ()) if shape.data_format == "NCHW" else ():
+        if planes.why_not(shape) is None:
+            return planes.Implementation(shape, params)
     native = native_shape(algorithm, shape)
     if native == shape:
         return algorithm.Implementation(native, params)

@@ -1,0 +1,6 @@
+from convopt.algorithms.contract import Convolver
+from convopt.shape import ConvShape
+
+def why_not(shape: ConvShape) -> str | None: ...
+
+class Implementation(Convolver): ...
