@@ -22,6 +22,8 @@ SHAPES = {
     "few_channels": (1, 12, 30, 3, 3, 3, 1, 1, "SAME", 1),
     "picture": (1, 40, 71, 3, 5, 5, 1, 1, "SAME", 1),
     "gray": (2, 33, 90, 1, 3, 3, 1, 1, "SAME", 1),
+    "gray_nine": (1, 19, 45, 1, 9, 9, 1, 1, "SAME", 1),
+    "picture_of_many_taps": (1, 21, 33, 3, 11, 6, 1, (2, 1), "SAME", (2, 1)),
     "seven_channels": (1, 11, 30, 7, 7, 7, 1, 1, "VALID", 1),
     "nine_channels": (2, 12, 15, 9, 3, 3, 1, (2, 1), "SAME", 1),
     "few_channels_dilated": (1, 14, 17, 6, 3, 4, 1, (2, 1), "SAME", (3, 2)),

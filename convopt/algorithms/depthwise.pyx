@@ -31,7 +31,7 @@ from convopt.algorithms.shares cimport Share, next_run
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_STRIP_ROWS, DepthwiseBody, DepthwiseForm, Strip, kernels
 
 NAME = "depthwise"
-REVISION = 8
+REVISION = 9
 LAYOUTS = ("NHWC", "NCHW")    # the latter in depthwise_planes
 SPREADS_NONFINITE = False
 
@@ -45,6 +45,9 @@ ENOUGH_LANES = 0.8
 
 # A product of a tile of one row takes so many times as long: a load of weights serves half as many of them.
 ONE_ROW = 1.12
+
+# Share of the peak that lines reach: kernels that have a body of their own (see planes-inl.h), whose weights stay in registers, and others.
+LINES_OF_KNOWN_TAPS, LINES_OF_ANY_TAPS = 0.9, 0.7
 
 # Taps of a column that its other costs are worth: stores and loads, and a walk's reading of lines whose vectors it takes one by one.
 COLUMN_COST, PARTS_OF_LINES_COST = 6, 9
@@ -177,9 +180,10 @@ def work(shape, params, threads):
 def _work_of_lines(shape):
     """Multiply-adds without idle lanes; the input is copied once more."""
     inputs, outputs = shape.n * shape.h * shape.w * shape.c, shape.n * shape.oh * shape.ow * shape.c
+    peak = LINES_OF_KNOWN_TAPS if shape.r == shape.s and shape.s in (3, 5, 7) else LINES_OF_ANY_TAPS
     return Work(
         gemm_flops=2.0 * outputs * shape.depth,
-        gemm_efficiency=0.9 * shape.depth / (shape.depth + COLUMN_COST),
+        gemm_efficiency=peak * shape.depth / (shape.depth + COLUMN_COST),
         vector_flops=2.0 * inputs,
         moved_bytes=float(shape.itemsize * (inputs + outputs)),
         parts=max(1, shape.n * shape.oh // 8),

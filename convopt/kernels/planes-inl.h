@@ -87,6 +87,43 @@ static ALWAYS_INLINE void plane_any(const int lanes, const int rows, const int v
     plane_store(rows, vectors, plane, step, out, sum, last);
 }
 
+/* The vectors of an input row, into output rows first .. end-1: row r multiplies by the weight r * pitch before. */
+static ALWAYS_INLINE void plane_input(const int lanes, const int first, const int end, const int vectors,
+                                      const REAL *from, ptrdiff_t step, const REAL *weight, ptrdiff_t pitch,
+                                      vec (*sum)[PLANE_VECTORS]) {
+    vec x[PLANE_VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++) {
+        x[v] = load(from + v * step);
+        HOLD(x[v]);
+    }
+    UNROLL for (int r = first; r < end; r++) {
+        const vec w = plane_weight(lanes, weight - r * pitch, 0);
+        UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += x[v] * w;
+    }
+}
+
+/* Any number of taps, not fewer than rows of a body; output rows as far apart as rows of taps. Column by column of
+ * taps: input row i reaches output row r by tap i - r, so the first and the last rows - 1 of them reach some output
+ * rows only. */
+static ALWAYS_INLINE void plane_many(const int lanes, const int rows, const int vectors, const convopt_plane *plane,
+                                     ptrdiff_t phase, const REAL *in, REAL *out, int last) {
+    const ptrdiff_t step = lanes ? plane->period * VL : VL, tap_row = plane->tap_row, taps = plane->taps_h;
+    const ptrdiff_t lane = lanes ? VL : 1, pitch = plane->taps_w * lane;
+    const REAL *column = plane_weights(lanes, plane, phase);
+    vec sum[PLANE_ROWS][PLANE_VECTORS];
+    plane_begin(lanes, rows, vectors, plane, phase, sum);
+    for (ptrdiff_t tap_w = 0; tap_w < plane->taps_w; tap_w++, column += lane) {
+        const REAL *from = in + plane->columns[tap_w], *weight = column;
+        UNROLL for (int i = 0; i < rows - 1; i++, from += tap_row, weight += pitch)
+            plane_input(lanes, 0, i + 1, vectors, from, step, weight, pitch, sum);
+        for (ptrdiff_t i = rows - 1; i < taps; i++, from += tap_row, weight += pitch)
+            plane_input(lanes, 0, rows, vectors, from, step, weight, pitch, sum);
+        UNROLL for (int r = 1; r < rows; r++, from += tap_row, weight += pitch)
+            plane_input(lanes, r, rows, vectors, from, step, weight, pitch, sum);
+    }
+    plane_store(rows, vectors, plane, step, out, sum, last);
+}
+
 /* A body of so many vectors, of PLANE_ROWS rows or of one. */
 #define PLANE_FORM(NAME, VECTORS, BODY)                                                                               \
     static __attribute__((noinline)) void NAME(int high, const convopt_plane *plane, ptrdiff_t phase, const REAL *in, \
@@ -137,6 +174,8 @@ PLANES(3, 2)
 PLANES(5, 1)
 PLANES(5, 2)
 PLANES(7, 1)
+PLANE(plane_of_many, plane_many(0, rows, vectors, plane, phase, in, out, last))
+PLANE(plane_lanes_of_many, plane_many(1, rows, vectors, plane, phase, in, out, last))
 PLANE(plane_of_any, plane_any(0, rows, vectors, plane, phase, in, out, last))
 PLANE(plane_lanes_of_any, plane_any(1, rows, vectors, plane, phase, in, out, last))
 
@@ -155,7 +194,10 @@ static void depthwise_plane(const convopt_plane *plane) {
             bodies[i].body[plane->lanes](plane);
             return;
         }
-    (plane->lanes ? plane_lanes_of_any : plane_of_any)(plane);
+    if (plane->taps_h >= PLANE_ROWS && plane->row == plane->tap_row)
+        (plane->lanes ? plane_lanes_of_many : plane_of_many)(plane);
+    else
+        (plane->lanes ? plane_lanes_of_any : plane_of_any)(plane);
 }
 
 /* Every second element of two vectors. */
