@@ -56,6 +56,10 @@ class TestResults:
             (lambda text: text.replace('"engine": "torch_nchw"', '"engine": "abacus"'), "engines abacus are unknown"),
             (lambda text: text.replace('"min": ', '"min": -', 1), "not results of convopt bench"),
             (lambda text: text.replace('"shape": "n1', '"shape": "m1', 1), "not results of convopt bench"),
+            (lambda text: text.replace('"isa": ', '"is": '), "not results of convopt bench: KeyError: 'isa'"),
+            (lambda text: text.replace('"grade": ', '"mark": '), "not results of convopt bench: KeyError: 'grade'"),
+            (lambda text: text.replace('"sweep": {', '"sweep": 7, "swept": {'), "TypeError: convopt.sweep is 7"),
+            (lambda text: text.replace('"engine": "convopt"', '"engine": "torch_nchw"'), "convopt was not timed"),
         ],
     )
     def test_other_files_are_named(self, tmp_path, damage, reason):
@@ -229,6 +233,7 @@ class TestCommand:
             (("--network", "lenet6"), ("'lenet6'", "lenet5", "public")),
             (("--layers", "resnet99"), ("'resnet99'", "resnet50_3x3_64@56")),
             (("--threads", "none"), ("--threads is 'none'",)),
+            (("--python", "absent-python"), ("--python is 'absent-python'", "can be run")),
             (("--study", "weather"), ("'weather'", "networks, growth, map, none")),
             (("--against", "absent.json"), ("absent.json: cannot be read: No such file",)),
             (("absent.txt",), ("absent.txt", "No such file")),

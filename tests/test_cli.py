@@ -15,6 +15,7 @@ pytest.importorskip("typer", reason="the command line's extras are not installed
 from typer.testing import CliRunner
 
 from convopt.cli import check as check_module
+from convopt.cli import info
 from convopt.cli.app import app
 from convopt.cli.terminal import byte_count, duration
 from convopt.kernels import registry
@@ -273,3 +274,13 @@ def test_duration(seconds, text):
 
 def test_byte_count():
     assert [byte_count(size) for size in (0, 1000, 1536, 3 << 20, 5 << 40)] == ["0 B", "1000 B", "1.5 KiB", "3 MiB", "5120 GiB"]
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "name"),
+    [(23, 1, "zen"), (23, 49, "zen2"), (25, 1, "zen3"), (25, 17, "zen4"), (25, 80, "zen3"), (25, 97, "zen4"), (6, 1, "guess")],
+)
+def test_a_virtual_machine_that_hides_features_does_not_hide_what_the_cpu_is(monkeypatch, family, model, name):
+    cpuinfo = {"vendor_id": "AuthenticAMD", "cpu family": str(family), "model": str(model)}
+    monkeypatch.setattr(info, "_cpuinfo", cpuinfo.get)
+    assert info._microarchitecture("guess") == name

@@ -3,6 +3,7 @@
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
@@ -17,6 +18,7 @@ from planted import planted_results
 from convopt.bench import report, results, tables
 from convopt.bench.pictures import all_pictures
 from convopt.bench.theme import COLOURS
+from convopt.shape import ConvShape
 
 README = f"# Title\n\nbefore\n\n{report.BEGIN}\nold figures\n{report.END}\n\nafter\n"
 
@@ -143,6 +145,22 @@ def test_tables_hold_every_engine_and_layer(found, page):
         assert f'<th scope="col">{name}</th>' in page
     assert "broke &lt;down&gt;" in page, "reasons are escaped"
     assert "not installed: No module" in page
+
+
+def test_layers_have_a_share_of_what_the_machine_allows(found, page):
+    """Of the peak where a layer has much to compute; of the nearest cache's bandwidth where it has little."""
+    about = found.about | {
+        "limits": {"1": {"gflops": 100.0, "bandwidth": [{"level": "L2", "gbps": 50.0}, {"level": "memory", "gbps": 10.0}]}},
+        "caches": {"L2": 1 << 20},
+    }
+    measured = replace(found, about=about)
+    compute = ConvShape(1, 14, 14, 256, 256, 3, 3, pads=((1, 1), (1, 1)))
+    assert tables.allowed(measured, compute, 1) == 100.0
+    near, far = (ConvShape(1, size, size, 32, 32, 1, 1, groups=32) for size in (56, 112))
+    for shape, bandwidth in ((near, 50.0), (far, 10.0)):
+        assert tables.allowed(measured, shape, 1) == pytest.approx(bandwidth * shape.flops / tables.traffic(shape))
+    assert tables.allowed(measured, compute, 2) is None
+    assert "of the limit" in page
 
 
 def test_sums_serve_whole_networks(found, page):

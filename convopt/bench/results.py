@@ -28,6 +28,19 @@ from convopt.tuning.networks import Layer
 #: Of the object ``convopt``; a file of another format is not read.
 FORMAT = 1
 FOLDER = Path("results")
+#: What that object holds, of which type; what has no data may be absent.
+ABOUT: dict[str, Any] = {
+    "list": str,
+    "isa": str,
+    "versions": dict,
+    "settings": dict,
+    "noise": {"grade": str, "median": float},
+    "traps": list,
+    "caches": dict,
+    "missing": dict,
+    "not_timed": list,
+    **dict.fromkeys(MAY_BE_ABSENT := ("limits", "networks", "calls", "growth", "sweep", "footprints"), dict),
+}
 #: Noise (see ``Row.noise``) up to which a run deserves a grade.
 GRADES = (("A", 0.01), ("B", 0.03), ("C", 0.10))
 
@@ -192,7 +205,11 @@ def read(path: Path) -> Results:
         about = value["convopt"]
         if about["format"] != FORMAT:
             raise ResultsError(f"{path}: written in format {about['format']!r}; this version reads {FORMAT}")
+        _check(about, ABOUT, "convopt")
+        _check(value["machine_info"]["cpu"], {"brand_raw": str}, "machine_info.cpu")
         rows = [_row(each) for each in value["benchmarks"]]
+        if not any(row.engine == "convopt" for row in rows):
+            raise ResultsError(f"{path}: convopt was not timed")
         unknown = {row.engine for row in rows} - set(ENGINES)
         if unknown:
             raise ResultsError(f"{path}: engines {', '.join(sorted(unknown))} are unknown to this version")
@@ -201,6 +218,15 @@ def read(path: Path) -> Results:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ResultsError(f"{path}: not results of convopt bench: {type(error).__name__}: {error}") from None
+
+
+def _check(value: dict[str, Any], members: dict[str, Any], name: str) -> None:
+    """Raise KeyError or TypeError where a member is absent, but for those that may be, or is not what it should be."""
+    for key, kind in members.items():
+        if isinstance(kind, dict):
+            _check(value[key], kind, f"{name}.{key}")
+        elif (key not in MAY_BE_ABSENT or key in value) and not isinstance(value[key], kind):
+            raise TypeError(f"{name}.{key} is {repr(value[key])[:40]}")
 
 
 def latest(folder: Path = FOLDER) -> tuple[Results | None, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 from convopt.bench.engines import ENGINES
 from convopt.bench.results import Results, geomean
 from convopt.bench.whole import networks_of
+from convopt.shape import ConvShape
 from convopt.tuning.records import FLIP
 
 
@@ -29,13 +30,17 @@ class Headline:
 
 @dataclass(frozen=True)
 class Line:
-    """One layer in a table. seconds: by engine, None where it was not timed; peer: title of the best one."""
+    """One layer in a table.
+
+    share: of what the machine allows the direct algorithm. seconds: by engine, None where it was not timed. peer: title of the best one.
+    """
 
     layer: str
     sizes: str
     choice: str
     error: float | None
     gflops: float
+    share: float | None
     noise: float
     ratio: float | None
     peer: str
@@ -65,6 +70,7 @@ def lines(results: Results, threads: int) -> list[Line]:
         seconds = {name: rows[name][layer].seconds if layer in rows[name] else None for name in results.engines}
         timed = {name: value for name, value in seconds.items() if value is not None}
         peer = results.best_peer(layer, threads)
+        limit = allowed(results, own.shape, threads)
         found.append(
             Line(
                 layer=layer,
@@ -72,6 +78,7 @@ def lines(results: Results, threads: int) -> list[Line]:
                 choice=str(own.facts.get("choice", "")),
                 error=own.facts.get("error"),
                 gflops=own.gflops,
+                share=None if limit is None else own.gflops / limit,
                 noise=own.noise,
                 ratio=ratios.get(layer),
                 peer="" if peer is None else ENGINES[peer.engine].title,
@@ -80,6 +87,29 @@ def lines(results: Results, threads: int) -> list[Line]:
             )
         )
     return found
+
+
+def traffic(shape: ConvShape) -> int:
+    """Bytes that any algorithm must move: input, filters, output, once."""
+    inputs = shape.n * shape.h * shape.w * shape.c
+    filters = shape.r * shape.s * shape.group_c * shape.k
+    outputs = shape.n * shape.oh * shape.ow * shape.k
+    return (inputs + filters + outputs) * shape.itemsize
+
+
+def allowed(results: Results, shape: ConvShape, threads: int) -> float | None:
+    """GFLOP/s that this machine allows the direct algorithm on a layer: the peak, or what moving its tensors once leaves of it.
+
+    They come from the nearest cache that holds them all, as they do where a layer is called again and again. None where the
+    machine's limits were not measured.
+    """
+    limits = results.about.get("limits", {}).get(str(threads))
+    if limits is None:
+        return None
+    tensors, caches = traffic(shape), results.about["caches"]
+    sizes = {"L1": threads * caches.get("L1d", 0), "L2": threads * caches.get("L2", 0), "L3": caches.get("L3", 0), "memory": math.inf}
+    bandwidth = next(each["gbps"] for each in limits["bandwidth"] if sizes[each["level"]] >= tensors)
+    return float(min(limits["gflops"], shape.flops / tensors * bandwidth))
 
 
 def totals(results: Results, threads: int) -> list[dict[str, Any]]:

@@ -88,6 +88,8 @@ def bench(
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["CONVOPT_CACHE_DIR"] = folder
     interpreter = python or sys.executable
+    if shutil.which(interpreter) is None:
+        raise ShapeError(f"--python is {interpreter!r}; expected an interpreter that can be run")
     facts = info.gather()
     plan = run.Plan(
         chosen,

@@ -68,7 +68,7 @@ def gather() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "algorithms": list(ALGORITHMS),
-        "cpu": {"model": _cpu_model() or host.name, "vendor": host.vendor, "microarchitecture": host.name},
+        "cpu": {"model": _cpuinfo("model name") or host.name, "vendor": host.vendor, "microarchitecture": _microarchitecture(host.name)},
         "isa": {"in_use": registry.isa(), "available": list(registry.isas())},
         "caches": _caches(),
         "threads": {
@@ -83,6 +83,18 @@ def gather() -> dict[str, Any]:
     }
     facts["traps"] = _traps(facts)
     return facts
+
+
+#: Of AMD's families from their first model numbers on. A virtual machine may hide features, by which archspec goes.
+_AMD = {23: {0x00: "zen", 0x30: "zen2"}, 25: {0x00: "zen3", 0x10: "zen4", 0x20: "zen3", 0x60: "zen4"}, 26: {0x00: "zen5"}}
+
+
+def _microarchitecture(guess: str) -> str:
+    """archspec's name, unless the CPU's family and model tell."""
+    family, model = (int(_cpuinfo(name) or -1) for name in ("cpu family", "model"))
+    if _cpuinfo("vendor_id") != "AuthenticAMD" or family not in _AMD:
+        return guess
+    return next(name for first, name in reversed(_AMD[family].items()) if model >= first)
 
 
 def package_version() -> str:
@@ -123,8 +135,9 @@ def _traps(facts: dict[str, Any]) -> list[str]:
     return traps
 
 
-def _cpu_model() -> str | None:
-    match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo") or "", re.MULTILINE)
+def _cpuinfo(name: str) -> str | None:
+    """What the kernel says of the first CPU under this name."""
+    match = re.search(rf"^{name}\s*:\s*(.+)$", _text("/proc/cpuinfo") or "", re.MULTILINE)
     return " ".join(match.group(1).split()) if match else None
 
 

@@ -18,14 +18,17 @@ def threads_text(count: int) -> str:
     return f"{count} thread" + "s" * (count > 1)
 
 
-def legend(axes: Any, palette: Palette, names: list[str], markers: bool = True, title: bool = False) -> None:
-    """A legend of algorithms; higher, if the axes have a title."""
+def legend(axes: Any, palette: Palette, names: list[str], markers: bool = True, title: bool = False, peer: bool = False) -> None:
+    """A legend of algorithms, and of rings for the best peer; higher, if the axes have a title."""
     from matplotlib.lines import Line2D
 
     handles = []
     for name in names:
         marker = MARKERS.get(name, "P") if markers else "s"
         handles.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=palette.algorithm(name), label=name))
+    if peer:
+        ring = {"markerfacecolor": "none", "markeredgecolor": palette.of["peer"], "color": palette.of["peer"]}
+        handles.append(Line2D([], [], linestyle="", marker="o", markersize=5, label="best peer", **ring))
     axes.legend(handles=handles, **(ABOVE | ({"bbox_to_anchor": (0, 1.12), "ncols": 6} if title else {})))
 
 

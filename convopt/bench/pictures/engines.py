@@ -142,9 +142,7 @@ def _draw_network(axes: Any, palette: Palette, whole: Whole, sums: dict[str, flo
         axes.text(at, position, text, va="center", ha=side, fontsize=7.5, color=palette.of[colour])
         if mark < limit:
             axes.plot([mark] * 2, [position - 0.36, position + 0.36], color=palette.of["ink"], linewidth=1.6)
-    axes.set_yticks(
-        range(len(engines)), [ENGINES[name].title.replace("PyTorch channels_last", "PyTorch NHWC") for name in engines], fontsize=7.5
-    )
+    axes.set_yticks(range(len(engines)), [ENGINES[name].title for name in engines], fontsize=7.5)
     for label, name in zip(axes.get_yticklabels(), engines, strict=True):
         label.set_fontweight("bold" if name == "convopt" else "normal")
     axes.set_ylim(len(engines) - 0.4, -0.6)

@@ -6,9 +6,9 @@ import math
 import statistics
 from typing import Any
 
-from convopt.bench.pictures.axes import ABOVE, Words, legend, plain_log, threads_text
+from convopt.bench.pictures.axes import Words, legend, plain_log, threads_text
 from convopt.bench.results import Results
-from convopt.bench.tables import memory
+from convopt.bench.tables import memory, traffic
 from convopt.bench.theme import MARKERS, WIDTH, Palette
 
 
@@ -25,11 +25,10 @@ def draw_roofline(plt: Any, palette: Palette, results: Results, threads: int) ->
     for level in limits["bandwidth"]:
         knee = min(max(peak / level["gbps"], low), high)
         axes.plot([low, knee], [low * level["gbps"], knee * level["gbps"]], color=palette.of["faint"], linewidth=1)
-        # The text lies along its line: the axes are about 5.6 by 3.2 inches.
-        slope = math.degrees(math.atan2(3.2 / math.log(top / bottom), 5.6 / math.log(high / low)))
-        text = f"{level['level']} {level['gbps']:.0f} GB/s"
-        where = (low * 1.12, low * 1.2 * level["gbps"])
-        axes.text(*where, text, fontsize=7.5, va="bottom", rotation=slope, rotation_mode="anchor", color=palette.of["faint"])
+    # Below the knees there are no layers: the lines are named there, from the left to the right.
+    names = ", ".join(f"{level['level']} {level['gbps']:.0f}" for level in limits["bandwidth"])
+    style = {"transform": axes.transAxes, "fontsize": 8, "color": palette.of["faint"]}
+    axes.text(0.985, 0.065, f"slopes: {names} GB/s", ha="right", va="bottom", **style)
     axes.axhline(peak, color=palette.of["ink"], linewidth=1.2)
     axes.text(low * 1.1, peak * 1.07, f"multiply-add peak {peak:.0f} GFLOP/s", ha="left", va="bottom", fontsize=8)
     for layer, row in own.items():
@@ -73,30 +72,20 @@ def draw_scaling(plt: Any, palette: Palette, results: Results, least: int, most:
         if one is not None and other is not None:
             peers.append(one.seconds / other.seconds)
             axes.plot([speedup, peers[-1]], [position] * 2, color=palette.of["grid"], linewidth=1.5, zorder=1)
-            label = "best peer" if len(peers) == 1 else None
-            axes.scatter(peers[-1], position, s=24, facecolors="none", edgecolors=palette.of["peer"], zorder=2, label=label)
+            axes.scatter(peers[-1], position, s=24, facecolors="none", edgecolors=palette.of["peer"], zorder=2)
         algorithm = after[layer].facts.get("algorithm")
         axes.scatter(speedup, position, s=28, color=palette.algorithm(algorithm), marker=MARKERS.get(str(algorithm), "P"), zorder=3)
     axes.axvline(most / least, color=palette.of["ink"], linewidth=1, linestyle="--")
     axes.set_yticks(range(len(layers)), layers, fontsize=8)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlabel(f"time with {threads_text(least)} over time with {most}; dashed: {most / least:g}")
-    if peers:
-        axes.legend(**ABOVE)
+    legend(axes, palette, sorted({str(after[layer].facts.get("algorithm")) for layer in layers}), peer=bool(peers))
     said = f"convopt's median is {statistics.median(own):.2f}" + (f", the best peer's {statistics.median(peers):.2f}" if peers else "")
     return (
         f"From {threads_text(least)} to {most}",
         "Filled: convopt, by algorithm; rings: the best peer at either number of threads.",
         f"Dot plot of the speedup from {threads_text(least)} to {most} on {len(layers)} layers: {said}.",
     )
-
-
-def traffic(shape: Any) -> int:
-    """Bytes that any algorithm must move: input, filters, output, once."""
-    inputs = shape.n * shape.h * shape.w * shape.c
-    filters = shape.r * shape.s * shape.group_c * shape.k
-    outputs = shape.n * shape.oh * shape.ow * shape.k
-    return int((inputs + filters + outputs) * shape.itemsize)
 
 
 #: How much time grows with one size, if an algorithm does as many operations as the definition has: to this power of it.
