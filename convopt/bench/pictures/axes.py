@@ -27,8 +27,12 @@ def legend(axes: Any, palette: Palette, names: list[str], markers: bool = True, 
         marker = MARKERS.get(name, "P") if markers else "s"
         handles.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=palette.algorithm(name), label=name))
     if peer:
-        ring = {"markerfacecolor": "none", "markeredgecolor": palette.of["peer"], "color": palette.of["peer"]}
-        handles.append(Line2D([], [], linestyle="", marker="o", markersize=5, label="best peer", **ring))
+        edge = palette.of["peer"]
+        handles.append(
+            Line2D(
+                [], [], linestyle="", marker="o", markersize=5, markerfacecolor="none", markeredgecolor=edge, color=edge, label="best peer"
+            )
+        )
     axes.legend(handles=handles, **(ABOVE | ({"bbox_to_anchor": (0, 1.12), "ncols": 6} if title else {})))
 
 
