@@ -27,12 +27,8 @@ def legend(axes: Any, palette: Palette, names: list[str], markers: bool = True, 
         marker = MARKERS.get(name, "P") if markers else "s"
         handles.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=palette.algorithm(name), label=name))
     if peer:
-        edge = palette.of["peer"]
-        handles.append(
-            Line2D(
-                [], [], linestyle="", marker="o", markersize=5, markerfacecolor="none", markeredgecolor=edge, color=edge, label="best peer"
-            )
-        )
+        ring = Line2D([], [], linestyle="", marker="o", markersize=5, markerfacecolor="none", color=palette.of["peer"], label="best peer")
+        handles.append(ring)
     axes.legend(handles=handles, **(ABOVE | ({"bbox_to_anchor": (0, 1.12), "ncols": 6} if title else {})))
 
 
