@@ -14,6 +14,7 @@ pytest.importorskip("typer", reason="the command line's extras are not installed
 
 from planted import planted_results
 
+from convopt.algorithms import parallel
 from convopt.bench import compare, engines, limits, results, run, sweep
 from convopt.bench.engines import ENGINES, PEERS
 from convopt.tuning import networks
@@ -197,6 +198,16 @@ class TestCommand:
         facts = json.loads(cli(*words, "--output", tmp_path / "x.json", "--json").stdout)
         assert facts["file"] == str(tmp_path / "x.json")
         assert len(facts["benchmarks"]) == 4
+
+    @pytest.mark.usefixtures("planted")
+    def test_more_threads_than_cores_are_remarked_on(self, cli, tmp_path, monkeypatch):
+        monkeypatch.setattr(run.limits, "measure", lambda threads, step: [step("limits") for _ in threads] and {})
+        monkeypatch.setattr(parallel, "usable_cores", lambda: 1)
+        file = tmp_path / "layers.txt"
+        file.write_text("first 1x9x8x4 3x3x4x8 pad=SAME\n")
+        result = cli("bench", file, "--engines", "right", "--threads", "2", "--rounds", "1", "--seconds", "0.001")
+        assert result.exit_code == 0, result.output
+        assert "2 threads share 1 core(s)" in result.stderr
 
     @pytest.mark.usefixtures("planted")
     def test_against_an_earlier_run(self, cli, tmp_path, monkeypatch):

@@ -28,7 +28,9 @@ from convopt.tuning.networks import Layer
 #: Of the object ``convopt``; a file of another format is not read.
 FORMAT = 1
 FOLDER = Path("results")
-#: What that object holds, of which type; what has no data may be absent.
+#: Members of that object which are absent where they were not asked for.
+MAY_BE_ABSENT = ("limits", "networks", "calls", "growth", "sweep", "footprints")
+#: What it holds, of which type.
 ABOUT: dict[str, Any] = {
     "list": str,
     "isa": str,
@@ -39,7 +41,7 @@ ABOUT: dict[str, Any] = {
     "caches": dict,
     "missing": dict,
     "not_timed": list,
-    **dict.fromkeys(MAY_BE_ABSENT := ("limits", "networks", "calls", "growth", "sweep", "footprints"), dict),
+    **dict.fromkeys(MAY_BE_ABSENT, dict),
 }
 #: Noise (see ``Row.noise``) up to which a run deserves a grade.
 GRADES = (("A", 0.01), ("B", 0.03), ("C", 0.10))

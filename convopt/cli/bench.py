@@ -77,6 +77,8 @@ def bench(
     chosen, title = wanted_layers(file, network, layers, quick)
     names = wanted_engines(engines)
     counts = thread_counts(threads) if threads else sorted({1} if quick else {1, parallel.usable_cores()})
+    if max(counts) > parallel.usable_cores():
+        stderr.print(f"[yellow]note[/] {max(counts)} threads share {parallel.usable_cores()} core(s): they will wait for each other")
     effort = QUICK_EFFORT if quick else EFFORT
     effort = replace(effort, rounds=rounds or effort.rounds, seconds=effort.seconds if seconds is None else seconds)
     standard = file is None and network is None and layers is None
