@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from time import perf_counter
+from functools import partial
 
 import numpy as np
+from timing import alternate
 from tuner_common import fresh_cache
 
 import convopt
+from convopt.tuning.candidates import label
 
 #: name -> N, H, W, C; R, S, K; strides, dilations, groups
 LAYERS = {
@@ -40,21 +42,6 @@ LAYERS = {
     "alex_11x11s4_3_96@227": (1, 227, 227, 3, 11, 11, 96, 4, 1, 1),
     "convnext_4x4s4_3_96@224": (1, 224, 224, 3, 4, 4, 96, 4, 1, 1),
 }
-LEAST_CALLS = 5
-
-
-def shortest(plans: list[convopt.ConvPlan], inputs: list[np.ndarray], seconds: float) -> list[float]:
-    """Seconds of the shortest call of each plan, calls alternating."""
-    outputs = [plan(x) for plan, x in zip(plans, inputs, strict=True)]
-    best = [math.inf] * len(plans)
-    calls, end = 0, perf_counter() + seconds
-    while calls < LEAST_CALLS or perf_counter() < end:
-        for i, plan in enumerate(plans):
-            start = perf_counter()
-            plan(inputs[i], outputs[i])
-            best[i] = min(best[i], perf_counter() - start)
-        calls += 1
-    return best
 
 
 def compare(name: str, options: argparse.Namespace) -> float:
@@ -81,8 +68,9 @@ def compare(name: str, options: argparse.Namespace) -> float:
     one, other = plans[0](inputs[0]), plans[1](inputs[1]).transpose(0, 2, 3, 1)
     if np.abs(one - other).max() > 3e-5 * np.abs(one).max():
         raise SystemExit(f"{name}: results differ")
-    times = shortest(plans, inputs, options.seconds)
-    labels = [plan.algorithm + "".join(f" {key}={value}" for key, value in plan.params.items()) for plan in plans]
+    calls = [partial(plan, x, plan(x)) for plan, x in zip(plans, inputs, strict=True)]
+    times = [min(taken) for taken in alternate(calls, options.seconds)]
+    labels = [label(plan.algorithm, tuple(plan.params.items())) for plan in plans]
     print(f"{name:24} {1e3 * times[0]:9.3f} {1e3 * times[1]:9.3f}  {times[1] / times[0]:5.2f}  {labels[0]:34} {labels[1]}", flush=True)
     return times[1] / times[0]
 

@@ -11,29 +11,16 @@ from __future__ import annotations
 
 import argparse
 import math
+from functools import partial
 from statistics import median
-from time import perf_counter
 
 import numpy as np
+from timing import alternate
 from tuner_common import fresh_cache
 
 import convopt
 from convopt.tuning import networks
-
-LEAST_CALLS = 5
-
-
-def alternate(plans: list[convopt.ConvPlan], x: np.ndarray, seconds: float) -> list[list[float]]:
-    """Seconds of calls of each plan, in turn."""
-    out = plans[0](x)
-    times: list[list[float]] = [[] for _ in plans]
-    end = perf_counter() + seconds
-    while len(times[0]) < LEAST_CALLS or perf_counter() < end:
-        for plan, taken in zip(plans, times, strict=True):
-            start = perf_counter()
-            plan(x, out)
-            taken.append(perf_counter() - start)
-    return times
+from convopt.tuning.candidates import label
 
 
 def main() -> None:
@@ -65,9 +52,10 @@ def main() -> None:
             )
             for threads in (1, options.threads)
         ]
-        one, several = alternate(plans, x, options.seconds)
+        out = plans[0](x)
+        one, several = alternate([partial(plan, x, out) for plan in plans], options.seconds)
         best.append(min(one) / min(several))
-        labels = [plan.algorithm + "".join(f" {key}={value}" for key, value in plan.params.items()) for plan in plans]
+        labels = [label(plan.algorithm, tuple(plan.params.items())) for plan in plans]
         print(
             f"{layer.name:26} {1e3 * min(one):9.3f} {1e3 * min(several):9.3f}  {best[-1]:8.2f}  {median(one) / median(several):6.2f}"
             f"  {labels[0]:34} {labels[1]}",

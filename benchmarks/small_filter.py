@@ -9,29 +9,17 @@ of each counts. Both give float32 and take zeros beyond the edges; results are c
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import cv2
 import numpy as np
+from timing import alternate
 
 import convopt
 
 SIZES = ((480, 640), (1080, 1920))
-
-
-def shortest(calls: list[Callable[[], Any]], seconds: float) -> list[float]:
-    """Of each call, while all of them are repeated in turn."""
-    best = [float("inf")] * len(calls)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for index, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            best[index] = min(best[index], time.perf_counter() - started)
-    return best
 
 
 def calls_for(image: Any, kernel: Any, threads: int) -> list[Callable[[], Any]]:
@@ -56,7 +44,7 @@ def main() -> None:
         kernel = rng.random((taps, taps), dtype="f4") / taps**2
         ours, theirs = calls_for(image, kernel, options.threads)
         np.testing.assert_allclose(ours(), theirs(), rtol=1e-4, atol=1e-2)
-        a, b = shortest([ours, theirs], options.seconds)
+        a, b = map(min, alternate([ours, theirs], options.seconds))
         print(f"{height}x{width}x{channels} {dtype:7} {taps}x{taps} {1e3 * a:8.3f} {1e3 * b:8.3f}  {b / a:5.2f}")
 
 

@@ -282,5 +282,5 @@ def test_byte_count():
 )
 def test_a_virtual_machine_that_hides_features_does_not_hide_what_the_cpu_is(monkeypatch, family, model, name):
     cpuinfo = {"vendor_id": "AuthenticAMD", "cpu family": str(family), "model": str(model)}
-    monkeypatch.setattr(info, "_cpuinfo", cpuinfo.get)
+    monkeypatch.setattr(info.machine, "cpu_fields", lambda: cpuinfo)
     assert info._microarchitecture("guess") == name

@@ -15,6 +15,16 @@ from convopt.shape import ConvShape
 LAYOUTS = ("NHWC", "NCHW")
 #: What serves each layout; of 1x1 kernels in NCHW too, which `prepare` gives to another one.
 IM2COL = {"NHWC": im2col, "NCHW": SimpleNamespace(NAME="im2col", Implementation=im2col_planes.Implementation)}
+
+
+def check(shape, *args, **how):
+    check_direct_bound(IM2COL[shape.data_format], shape, *args, **how)
+
+
+def result(shape, *args, **how):
+    return run(IM2COL[shape.data_format], shape, *args, **how)
+
+
 # input H, W, C; filters R, S, C/groups, K; strides, padding, dilations; batch
 SHAPES = {
     "resnet_conv1": (2, 30, 33, 3, 7, 7, 3, 64, 2, "SAME", 1),
@@ -49,7 +59,7 @@ def test_holds_the_direct_bound(isa, name, dtype, layout):
     shape = shape_of(SHAPES[name], layout, dtype)
     for i, params in enumerate(im2col.candidates(shape)):
         kind = ["normal", "positive", "lognormal"][i % 3]
-        check_direct_bound(IM2COL[shape.data_format], shape, params, kind, [None, "relu", "relu6"][i % 3], threads=1 + i % 3)
+        check(shape, params, kind, [None, "relu", "relu6"][i % 3], threads=1 + i % 3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -58,9 +68,7 @@ def test_holds_the_direct_bound(isa, name, dtype, layout):
 def test_integers_are_exact(isa, name, threads, layout):
     shape = shape_of(SHAPES[name], layout)
     for params in im2col.candidates(shape):
-        check_direct_bound(
-            IM2COL[shape.data_format], shape, params, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2
-        )
+        check(shape, params, "integer", threads=threads, at_end=threads == 1, with_bias=threads != 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -71,9 +79,7 @@ def test_every_tile_height_and_width(isa, dtype):
         for pixels in (*range(1, tallest + 1), 2 * tallest - 1, 3 * tallest - 2):
             k = (nv - 1) * vl + 1 + pixels % vl if pixels % 2 else 2 * nv * vl + 1 + pixels % vl
             shape = ConvShape(1, 2, pixels + 1, 3, k, 2, 2, dtype=dtype)
-            check_direct_bound(
-                IM2COL[shape.data_format], shape, {"nv": nv}, "integer", "relu" if pixels % 3 == 0 else None, with_bias=pixels % 2 == 0
-            )
+            check(shape, {"nv": nv}, "integer", "relu" if pixels % 3 == 0 else None, with_bias=pixels % 2 == 0)
 
 
 def test_panels_beyond_the_caches_meet_parts_of_rows(isa):
@@ -81,7 +87,7 @@ def test_panels_beyond_the_caches_meet_parts_of_rows(isa):
     for width, c, k in ((200, 24, 100), (9, 16, 130), (40, 150, 96)):
         shape = ConvShape(1, 7, width, c, k, 3, 3, pads=((1, 1), (1, 1)))
         for params in im2col.candidates(shape):
-            check_direct_bound(IM2COL[shape.data_format], shape, params, "integer", threads=2)
+            check(shape, params, "integer", threads=2)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
@@ -102,7 +108,7 @@ def test_any_shape_is_exact(isa, size, kernel, channels, steps, pads, layout, th
     )
     if not shape.is_empty:
         candidates = im2col.candidates(shape)
-        check_direct_bound(IM2COL[shape.data_format], shape, candidates[choice % len(candidates)], "integer", threads=threads)
+        check(shape, candidates[choice % len(candidates)], "integer", threads=threads)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -111,9 +117,9 @@ def test_same_bits_for_any_number_of_threads(isa, layout):
     rng = np.random.default_rng(1)
     x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
     params = im2col.candidates(shape)[0]
-    once = run(IM2COL[shape.data_format], shape, params, x, filters)
+    once = result(shape, params, x, filters)
     for threads in (2, 3, 7):
-        np.testing.assert_array_equal(run(IM2COL[shape.data_format], shape, params, x, filters, threads=threads), once)
+        np.testing.assert_array_equal(result(shape, params, x, filters, threads=threads), once)
 
 
 def test_nan_reaches_only_the_windows_that_hold_it(isa):
@@ -121,7 +127,7 @@ def test_nan_reaches_only_the_windows_that_hold_it(isa):
     rng = np.random.default_rng(1)
     x, filters = rng.standard_normal(shape.input_shape), rng.standard_normal(shape.filters_shape)
     x[0, 10, 10, 1] = np.nan
-    y = run(IM2COL[shape.data_format], shape, im2col.candidates(shape)[0], x, filters, activation="relu")
+    y = result(shape, im2col.candidates(shape)[0], x, filters, activation="relu")
     expected = np.zeros((20, 21), bool)
     expected[9:12, 9:12] = True
     assert (np.isnan(y[0]) == expected[..., None]).all()
@@ -135,4 +141,4 @@ def test_absurd_padding_is_refused_with_a_reason():
 
 def test_one_row_of_a_gap_needs_no_rows_between():
     shape = ConvShape(1, 3, 9, 2, 3, 2, 3, strides=(2**20, 1), pads=((2**20, 2**20), (1, 1)))
-    check_direct_bound(IM2COL[shape.data_format], shape, im2col.candidates(shape)[0], "integer")
+    check(shape, im2col.candidates(shape)[0], "integer")

@@ -24,7 +24,7 @@ def test_every_item_is_taken_once_by_someone_of_each_column(items, grain, rows, 
     last = data.draw(st.integers(0, threads - 1))
     runs = [run for run in runs_of(items, grain, rows, columns, [*order, *[last] * (8 * threads + 1)]) if run]
     for column in range(columns):
-        taken = sorted((first, end) for _, _, its_column, first, end in runs if its_column == column)
+        taken = sorted((first, end) for _, its_column, first, end in runs if its_column == column)
         edges = [0, *(end for _, end in taken)]
         assert [first for first, _ in taken] == edges[:-1]
         assert edges[-1] == items
@@ -36,7 +36,9 @@ def test_equal_threads_keep_to_their_own_work_in_ever_shorter_runs(items, grain,
     runs = runs_of(items, grain, rows, columns, [part for _ in range(4) for part in range(threads)])
     shares = Counter()
     for part in range(threads):
-        own = [run for run in runs[part::threads] if run and run[1:3] == divmod(part, columns)]
+        row, column = divmod(part, columns)
+        begin, end = (items // rows * each + min(each, items % rows) for each in (row, row + 1))
+        own = [run for run in runs[part::threads] if run and run[1] == column and begin <= run[2] < end]
         lengths = [end - first for *_, first, end in own]
         shares[part] = sum(lengths)
         assert all(later < earlier + grain for earlier, later in pairwise(lengths))
@@ -47,12 +49,12 @@ def test_equal_threads_keep_to_their_own_work_in_ever_shorter_runs(items, grain,
 
 def test_a_thread_that_has_finished_takes_from_the_end_of_what_another_has_left():
     runs = runs_of(160, 1, 2, 1, [0, 1, 1, 1, 1, 1, 0])
-    assert runs[:5] == [(0, 0, 0, 0, 40), (1, 1, 0, 80, 120), (1, 1, 0, 120, 140), (1, 1, 0, 140, 150), (1, 1, 0, 150, 160)]
-    assert runs[5] == (1, 0, 0, 60, 80)
-    assert runs[6] == (0, 0, 0, 40, 50)
+    assert runs[:5] == [(0, 0, 0, 40), (1, 0, 80, 120), (1, 0, 120, 140), (1, 0, 140, 150), (1, 0, 150, 160)]
+    assert runs[5] == (1, 0, 60, 80)
+    assert runs[6] == (0, 0, 40, 50)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (80, 1)])
 def test_one_thread_and_very_many_keep_to_their_own_work(rows, columns):
     runs = runs_of(800, 1, rows, columns, [*range(rows * columns), 0])
-    assert runs == [(part, part, 0, 800 // rows * part, 800 // rows * (part + 1)) for part in range(rows)] + [None]
+    assert runs == [(part, 0, 800 // rows * part, 800 // rows * (part + 1)) for part in range(rows)] + [None]

@@ -24,8 +24,8 @@ def _fingerprint(isa: str) -> str:
     return f"{_cpu()}/{isa}/{caches}/{usable_cores()}"
 
 
-def _cpu() -> str:
-    """Vendor, family, model and stepping of the first processor."""
+def cpu_fields() -> dict[str, str]:
+    """What the kernel says of the first processor, such as "model name"; nothing where it does not say."""
     fields = {}
     try:
         with CPUINFO.open() as lines:
@@ -33,8 +33,16 @@ def _cpu() -> str:
                 if not line.strip():
                     break
                 name, _, value = line.partition(":")
-                fields[name.strip()] = value.strip()
+                fields[name.strip()] = " ".join(value.split())
     except OSError:
+        pass
+    return fields
+
+
+def _cpu() -> str:
+    """Vendor, family, model and stepping of the first processor."""
+    fields = cpu_fields()
+    if not fields:
         return "unknown"
     wanted = ("vendor_id", "cpu family", "model", "stepping")
     return re.sub(r"[^A-Za-z0-9.-]", "", "-".join(fields.get(name, "?") for name in wanted)) or "unknown"

@@ -1,6 +1,9 @@
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.shares cimport Share
 
+cdef enum:
+    BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
+
 
 # Output pixels of one block: `rows` output rows from `row` on, columns `column` to `column + width`, of image `image`.
 # Only blocks as wide as the output have several rows, so that the pixels of a block follow each other in the output.
@@ -28,7 +31,6 @@ cdef class Banded(Convolver):
     cdef size_t band_size(self) noexcept nogil
     cdef size_t part_size(self) noexcept nogil
     cdef ptrdiff_t units(self) noexcept nogil
-    cdef int row_parts(self, int threads) noexcept nogil
     cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil
     cdef Band band_of(self, const char *x, const Block *block, ptrdiff_t group, char *memory) noexcept nogil
     cdef void copy_band(self, const char *x, const Block *block, ptrdiff_t group, char *memory, Band *band) noexcept nogil

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.shares cimport Share, next_run, share_begin
+from convopt.algorithms.shares cimport Share, grid_rows, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE
 
 cdef enum:
@@ -55,22 +55,9 @@ cdef class Banded(Convolver):
 
     cdef void run(self, const Call *call) noexcept nogil:
         """Threads share the output rows, and where those are few the filters as well."""
-        cdef int rows = self.row_parts(call.threads)
-        self.fork_join(call, 0, rows, call.threads // rows, self.units(), (self.block_rows + RUNS - 1) // RUNS)
-
-    cdef int row_parts(self, int threads) noexcept nogil:
-        """Of the grid of threads, rows x columns, the rows that make the largest share smallest; of such the most.
-
-        Counted in panels of filters; finding a block's input is about as much work as multiplying it by one.
-        """
-        cdef ptrdiff_t share, least = 0
-        cdef int p, q, best = 1
-        for p in range(threads, 0, -1):
-            q = threads // p
-            share = (self.units() + p - 1) // p * ((self.columns + q - 1) // q + 1)
-            if least == 0 or share < least:
-                least, best = share, p
-        return best
+        cdef int rows = grid_rows(call.threads, self.units(), self.columns)
+        self.fork_join(call, 0, rows, <int>min(<ptrdiff_t>(call.threads // rows), self.columns), self.units(),
+                       (self.block_rows + RUNS - 1) // RUNS)
 
     cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
         """Output rows, or segments of them, block by block."""

@@ -24,11 +24,8 @@ import numpy as np
 
 from cython.parallel cimport prange
 
-from convopt.algorithms.shares cimport Queue, begin_shares
+from convopt.algorithms.shares cimport MOST_QUEUES, Queue, begin_shares
 from convopt.kernels.registry cimport kernels
-
-cdef enum:
-    MOST_QUEUES = 64    # 4 KiB of stack; more threads than that do not take each other's work
 
 
 @dataclass(frozen=True)
@@ -118,10 +115,11 @@ cdef class Convolver:
     cdef void fork_join(self, const Call *call, int phase, int rows, int columns, ptrdiff_t items, ptrdiff_t grain) noexcept nogil:
         """Have rows x columns threads do the items of a phase, `grain` or more at a time, and wait for them (see ``shares``).
 
-        One thread does all items in one run, and enters no parallel region.
+        No more rows than items are woken. One thread does all items in one run, and enters no parallel region.
         """
         cdef Queue[MOST_QUEUES] queues
-        cdef Share whole = begin_shares(queues, MOST_QUEUES, rows, columns, items, grain)
+        rows = <int>max(<ptrdiff_t>1, min(<ptrdiff_t>rows, items))
+        cdef Share whole = begin_shares(queues, rows, columns, items, grain)
         cdef int part, threads = rows * columns
         if threads <= 1:
             self.share(call, phase, &whole)

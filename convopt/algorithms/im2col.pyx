@@ -12,7 +12,7 @@ single taps, of C elements. In NCHW windows are gathered: see ``im2col_planes``;
 from convopt.algorithms import panels
 from convopt.algorithms.contract import Work, error_of_sums
 
-from convopt.algorithms.bands cimport Band, Banded, Block
+from convopt.algorithms.bands cimport BLOCK_BYTES, Band, Banded, Block
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
@@ -23,7 +23,6 @@ LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
 cdef enum:
-    BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
     STEP_BYTES = 1 << 14     # half of the smallest L1 in use: filters that stay there, or input beside a panel of them
 
 #: Bytes of one output row's band beyond which packing makes no sense: only absurd padding or dilation needs so much.

@@ -7,13 +7,12 @@ follows a line is written next, not after lines of all other planes.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from convopt.algorithms.bands cimport Band, Banded, Block
+from convopt.algorithms.bands cimport BLOCK_BYTES, Band, Banded, Block
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.panels cimport whole
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 cdef enum:
-    BLOCK_BYTES = 1 << 17    # input of one block: within the smallest L2 in use
     PANELS_BYTES = 1 << 16   # panels of pixels gathered before filters run over them: beside the band within the smallest L2
 
 

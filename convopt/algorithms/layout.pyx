@@ -121,7 +121,7 @@ cdef class LayoutChange(Convolver):
         """Each thread takes parts of its own; where that would leave some without, all work on one part after the other."""
         cdef ptrdiff_t turns = (self.parts + call.threads - 1) // call.threads, part
         if 10 * self.parts >= 9 * turns * call.threads:
-            self.fork_join(call, WHOLE_PARTS, <int>min(<ptrdiff_t>call.threads, self.parts), 1, self.parts, 1)
+            self.fork_join(call, WHOLE_PARTS, call.threads, 1, self.parts, 1)
             return
         for part in range(self.parts):
             self.fork_join(call, <int>(part * DIRECTIONS + INTO_NHWC), call.threads, 1, PIECES * call.threads, 1)

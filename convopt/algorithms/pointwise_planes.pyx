@@ -9,7 +9,7 @@ from libc.math cimport INFINITY
 
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.panels cimport whole
-from convopt.algorithms.shares cimport Share, next_run, share_begin
+from convopt.algorithms.shares cimport Share, grid_rows, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, CONVOPT_MAX_MR, Epilogue
 
 cdef enum:
@@ -65,9 +65,9 @@ cdef class Implementation(Convolver):
         self.kernels.transpose(self.conv.group_c, self.conv.k, filters, self.conv.k, self.packed.data, self.filter_pitch)
 
     cdef void run(self, const Call *call) noexcept nogil:
-        """Threads share the blocks; where those are too few, the filters as well."""
-        cdef ptrdiff_t blocks = min(<ptrdiff_t>call.threads, self.conv.n * self.blocks)
-        self.fork_join(call, 0, <int>blocks, <int>min(call.threads // blocks, self.tiles), self.conv.n * self.blocks, 1)
+        """Threads share the blocks, and where those are few the filters as well."""
+        cdef int rows = grid_rows(call.threads, self.conv.n * self.blocks, self.tiles)
+        self.fork_join(call, 0, rows, <int>min(<ptrdiff_t>(call.threads // rows), self.tiles), self.conv.n * self.blocks, 1)
 
     cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
         """Blocks, image by image."""

@@ -47,25 +47,40 @@ cdef void set_run(Share *share, int owner, uint32_t begin, uint32_t end, ptrdiff
     cdef int row = owner // share.columns
     cdef ptrdiff_t start = share_begin(share.items, row, share.rows), stop = share_begin(share.items, row + 1, share.rows)
     cdef ptrdiff_t grains = (stop - start) // share.grain
-    share.row, share.column = row, owner % share.columns
-    share.first = start + (share_begin(grains, <int>begin, <int>chunks) * share.grain)
+    share.column = owner % share.columns
+    share.first = start + share_begin(grains, <int>begin, <int>chunks) * share.grain
     share.last = stop if end == chunks else start + share_begin(grains, <int>end, <int>chunks) * share.grain
 
 
-cdef Share begin_shares(Queue *queues, int room, int rows, int columns, ptrdiff_t items, ptrdiff_t grain) noexcept nogil:
-    """Work that nothing was taken of yet. Without room for so many queues each thread keeps to its own items."""
+cdef Share begin_shares(Queue *queues, int rows, int columns, ptrdiff_t items, ptrdiff_t grain) noexcept nogil:
+    """Work that nothing was taken of yet. queues: MOST_QUEUES of them; more threads than that keep to their own items."""
     cdef Share share
     cdef int owner
-    share.part = share.row = share.column = 0
+    share.part = share.column = 0
     share.first = share.last = 0
     share.rows, share.columns, share.items, share.grain = rows, columns, items, grain
     share.begun = False
     share.queues = NULL
-    if 1 < rows * columns <= room:
+    if 1 < rows * columns <= MOST_QUEUES:
         share.queues = queues
         for owner in range(rows * columns):
             queues[owner].chunks = <uint64_t>chunk_count(&share, owner // columns)
     return share
+
+
+cdef int grid_rows(int threads, ptrdiff_t items, ptrdiff_t columns) noexcept nogil:
+    """Of a grid of threads over items x columns of filters, the rows that make the largest share smallest; of such the most.
+
+    For items which take about as much work to get ready as a column of filters takes to be multiplied by.
+    """
+    cdef ptrdiff_t share, least = 0
+    cdef int p, q, best = 1
+    for p in range(<int>min(<ptrdiff_t>threads, items), 0, -1):
+        q = <int>min(<ptrdiff_t>(threads // p), columns)
+        share = (items + p - 1) // p * ((columns + q - 1) // q + 1)
+        if least == 0 or share < least:
+            least, best = share, p
+    return best
 
 
 cdef bint next_run(Share *share) noexcept nogil:
@@ -87,14 +102,14 @@ cdef bint next_run(Share *share) noexcept nogil:
 
 
 def runs_of(ptrdiff_t items, ptrdiff_t grain, int rows, int columns, takers):
-    """For tests: (part, row, column, first, last) of the runs that threads take, these one after the other, None where there is none."""
-    cdef Queue[64] queues
-    cdef Share share = begin_shares(queues, 64, rows, columns, items, grain)
+    """For tests: (part, column, first, last) of the runs that threads take, these one after the other, None where there is none."""
+    cdef Queue[MOST_QUEUES] queues
+    cdef Share share = begin_shares(queues, rows, columns, items, grain)
     cdef list runs = []
     begun = set()
     for part in takers:
         share.part, share.begun = part, part in begun
         begun.add(part)
         taken = next_run(&share)
-        runs.append((part, share.row, share.column, share.first, share.last) if taken else None)
+        runs.append((part, share.column, share.first, share.last) if taken else None)
     return runs

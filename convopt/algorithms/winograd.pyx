@@ -233,7 +233,7 @@ cdef class Implementation(Convolver):
         self.q_tile = self.nr
         self.runs = -(-shape.group_c // _RUN[params["t"]])
         self.block_tiles = params["tiles"]
-        self.run_tiles = RUN_TILES if self.block_tiles >= RUN_TILES else whole(RUN_TILES, self.block_tiles)
+        self.run_tiles = whole(RUN_TILES, min(self.block_tiles, <ptrdiff_t>RUN_TILES))
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
 

@@ -107,8 +107,9 @@ def allowed(results: Results, shape: ConvShape, threads: int) -> float | None:
     if limits is None:
         return None
     tensors, caches = traffic(shape), results.about["caches"]
-    sizes = {"L1": threads * caches.get("L1d", 0), "L2": threads * caches.get("L2", 0), "L3": caches.get("L3", 0), "memory": math.inf}
-    bandwidth = next(each["gbps"] for each in limits["bandwidth"] if sizes[each["level"]] >= tensors)
+    sizes = {"L1": threads * caches.get("L1d", 0), "L2": threads * caches.get("L2", 0), "L3": caches.get("L3", 0)}
+    near = (each["gbps"] for each in limits["bandwidth"] if sizes.get(each["level"], 0) >= tensors)
+    bandwidth = next(near, limits["bandwidth"][-1]["gbps"])
     return float(min(limits["gflops"], shape.flops / tensors * bandwidth))
 
 

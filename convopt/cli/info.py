@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from rich.table import Table
 from convopt.algorithms import ALGORITHMS, parallel
 from convopt.cli.terminal import JsonOption, byte_count, console, print_json
 from convopt.kernels import registry
-from convopt.tuning import cache
+from convopt.tuning import cache, machine
 
 VARIABLES = (
     "CONVOPT_TUNE",
@@ -68,7 +67,11 @@ def gather() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "algorithms": list(ALGORITHMS),
-        "cpu": {"model": _cpuinfo("model name") or host.name, "vendor": host.vendor, "microarchitecture": _microarchitecture(host.name)},
+        "cpu": {
+            "model": machine.cpu_fields().get("model name", host.name),
+            "vendor": host.vendor,
+            "microarchitecture": _microarchitecture(host.name),
+        },
         "isa": {"in_use": registry.isa(), "available": list(registry.isas())},
         "caches": _caches(),
         "threads": {
@@ -91,8 +94,9 @@ _AMD = {23: {0x00: "zen", 0x30: "zen2"}, 25: {0x00: "zen3", 0x10: "zen4", 0x20: 
 
 def _microarchitecture(guess: str) -> str:
     """archspec's name, unless the CPU's family and model tell."""
-    family, model = (int(_cpuinfo(name) or -1) for name in ("cpu family", "model"))
-    if _cpuinfo("vendor_id") != "AuthenticAMD" or family not in _AMD:
+    fields = machine.cpu_fields()
+    family, model = (int(fields.get(name, -1)) for name in ("cpu family", "model"))
+    if fields.get("vendor_id") != "AuthenticAMD" or family not in _AMD:
         return guess
     return next(name for first, name in reversed(_AMD[family].items()) if model >= first)
 
@@ -133,12 +137,6 @@ def _traps(facts: dict[str, Any]) -> list[str]:
     if not _writable(Path(facts["cache"])):
         traps.append(f"{facts['cache']} cannot be written: choices will not be remembered. Set CONVOPT_CACHE_DIR.")
     return traps
-
-
-def _cpuinfo(name: str) -> str | None:
-    """What the kernel says of the first CPU under this name."""
-    match = re.search(rf"^{name}\s*:\s*(.+)$", _text("/proc/cpuinfo") or "", re.MULTILINE)
-    return " ".join(match.group(1).split()) if match else None
 
 
 def _caches() -> dict[str, int]:
