@@ -163,6 +163,14 @@ def test_several_blocks_and_panels(isa, threads):
         check(shape, params, "normal", threads=threads)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 40])
+def test_threads_share_one_block_of_few_tiles(isa, threads):
+    """Its channels are no whole cache lines; 40 threads are more than panels."""
+    shape = shape_of((1, 7, 6, 70, 3, 3, 70, 150, "SAME", 1))
+    for params in winograd.candidates(shape):
+        check(shape, params, "normal", threads=threads)
+
+
 @pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated", "row_of_seven", "strided"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_workspace_is_as_large_as_it_says(isa, name, threads):

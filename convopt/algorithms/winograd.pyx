@@ -11,11 +11,12 @@ Loops, outermost first: share of a thread (tiles x filter panels) > block of til
 filter panel > frequency > run of channels > register tile; bias, activation and the output transform follow each panel. The
 transformed filters are laid out in exactly this order, [group][panel][frequency][channel][nr], and stream by once per block:
 the register tiles of one run, which share its filters in L1, fetch those of the next meanwhile. No intermediate is larger than
-a block.
+a block. Where tiles are too few for all threads, some of these have the same block, each its own copy, and take panels of it.
 """
 
-from convopt.algorithms import panels
-from convopt.algorithms.contract import Work
+# The contract's functions first, which are there only to be found here.
+from convopt.algorithms.winograd_tiles import candidates, expected_error, row_step, why_not, work  # no-cython-lint
+from convopt.algorithms.winograd_tiles import CHANNELS_OF_RUN, READING_FILTERS, filter_values, forms, frequencies, tile_starts
 from convopt.kernels import cooktoom
 
 from cython.parallel cimport prange
@@ -24,161 +25,20 @@ from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.shares cimport Share, next_run, share_begin
-from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, WinogradAxis, WinogradTile, kernels
+from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, WinogradAxis, WinogradTile
 
 NAME = "winograd"
-REVISION = 6
+REVISION = 7
 LAYOUTS = ("NHWC",)
 SPREADS_NONFINITE = True
 
 cdef enum:
-    # Transformed input and sums of one block, bytes: half of the smallest L2 in use, the rest is for the filters.
-    BLOCK_BYTES = 1 << 19
-    # Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
-    LEAST_REGISTER_TILES = 2
-    MOST_TILES = 96
-    # Filters of so many bytes are read from beyond L2.
-    WIDE_FROM_BYTES = 1 << 22
-    # Tiles multiplied in the time that the filters take to arrive.
-    READING_FILTERS = 8
-    # Tiles of a thread's run at least: it reads the filters once more.
-    RUN_TILES = 2 * READING_FILTERS
+    EVEN_FROM = 8    # so many panels are made an even number, which two threads can share: one more costs the others little
 
-# Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
-_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 7: 48, 8: 24, 10: 24, 12: 24}
-
-# max|y - y64| / max|y64| in float32 is about _ERROR times the growth by the transforms of either axis, by t, times the root of
-# the channels of a run: fitted to zero-mean data with C = 8 to 512.
-_GROWTH = {1: 1.0, 4: 1.4, 5: 2.7, 6: 3.0, 7: 5.0, 8: 7.0, 10: 18.0, 12: 48.0}
-_ERROR = 2e-8
-_FLOAT64_OVER_FLOAT32 = 2.0 ** -29
-_ONE_TAP = cooktoom.Axis(1, 1, 1)
-
-
-# Output pixels along an axis; beyond, the list of tile positions would outgrow its use.
-LONGEST_AXIS = 1 << 20
-
-
-def why_not(shape):
-    """The reason Winograd cannot serve a shape, None where it can."""
-    if max(shape.oh, shape.ow) > LONGEST_AXIS:
-        return f"the output is {shape.oh} x {shape.ow} pixels; Winograd keeps a list of tiles for up to {LONGEST_AXIS} along an axis"
-    if _forms(shape):
-        return None
-    known = {stride: sorted({axis.taps for axis in cooktoom.AXES if axis.stride == stride}) for stride in (1, 2)}
-    return (f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has "
-            + ", ".join(f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items()))
-
-
-def candidates(shape):
-    """Tile sizes `t`, the one likely to be fastest first, each with blocks that stay in L2 and with wide ones.
-
-    nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
-    better read by few large blocks, and their transformed input, which does not either, by wide panels: then those come first.
-    """
-    table = kernels(shape.itemsize)
-    widest = min(table.nv_max, -(-shape.group_k // table.vl))
-    found = []
-    for t in sorted(_forms(shape), key=lambda t: _cost(shape, t)):
-        tiles = max(1, _tile_count(shape, {"t": t}))
-        tall, wide = ({"t": t, "nv": nv, "tiles": min(tiles, most)} for nv, most in (
-            (min(2, widest), _tiles_in_l2(shape, t, min(2, widest))), (widest, MOST_TILES)))
-        filter_bytes = _filter_values(_forms(shape)[t]) * shape.group_c * shape.group_k * shape.itemsize
-        both = [wide, tall] if filter_bytes >= WIDE_FROM_BYTES else [tall, wide]
-        found += both if tall != wide else [tall]
-    return found
-
-
-def _tiles_in_l2(shape, t, nv):
-    """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
-    table, form = kernels(shape.itemsize), _forms(shape)[t]
-    tile_bytes = _frequencies(form) * (shape.group_c + table.vl * (nv + 1)) * shape.itemsize
-    rows = _frequencies(form) / _filter_values(form)  # of products with each filter value, per tile
-    return max(table.mr[nv], int(LEAST_REGISTER_TILES * table.mr[nv] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
-
-
-def expected_error(shape, params):
-    """Measured: it grows with the tiles of both axes and as the square root of the channels of a run, hardly with the taps."""
-    growth = 1.0
-    run = min(shape.group_c, _RUN[params["t"]])
-    for axis in _forms(shape)[params["t"]]:
-        growth *= _GROWTH[axis.tile]
-    return _ERROR * growth * (16 + run) ** 0.5 * (1.0 if shape.dtype == "float32" else _FLOAT64_OVER_FLOAT32)
-
-
-def row_step(shape, params):
-    """Rows of a row of tiles, of each of the interleaved images that dilation makes."""
-    return _forms(shape)[params["t"]][0].outputs * shape.dilations[0]
-
-
-def work(shape, params, threads):
-    """Products, transforms of about four operations per element and pass, the filters once per block; what lies between the phases
-    stays in the second-level cache unless blocks are too large for it."""
-    form, tiles = _forms(shape)[params["t"]], _tile_count(shape, params)
-    table = kernels(shape.itemsize)
-    vectors = -(-shape.group_k // table.vl)
-    padded_k = vectors * table.vl * shape.groups
-    frequencies = _frequencies(form)
-    tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-    filters = shape.group_c * padded_k * _filter_values(form)
-    between = 2.0 * shape.itemsize * tiles * frequencies * (shape.c + padded_k)
-    fits = params["tiles"] <= _tiles_in_l2(shape, params["t"], min(2, params["nv"]))
-    return Work(
-        gemm_flops=2.0 * tiles * frequencies * shape.group_c * padded_k,
-        gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
-        vector_flops=8.0 * tiles * frequencies * (shape.c + padded_k),
-        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
-        parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
-        near_bytes=between if fits else 0.0,
-        packing_flops=2.0 * shape.group_c * padded_k * shape.s * form[0].filters * (shape.r + form[1].filters) * 8 / shape.itemsize,
-    )
-
-
-def _forms(shape):
-    """{t: (axis of the height, axis of the width)}: each the axis with the largest transform up to t, or of one tap."""
-    choices = []
-    for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True):
-        choices.append([_ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (axis.taps, axis.stride) == (taps, stride)])
-    largest = max(axis.tile for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
-    forms = {}
-    for t in sorted({axis.tile for axes in choices for axis in axes if 1 < axis.tile <= largest}):
-        form = tuple(max((axis for axis in axes if axis.tile <= t), key=lambda axis: axis.tile, default=None) for axes in choices)
-        if None not in form:
-            forms[t] = form
-    return forms
-
-
-def _frequencies(form):
-    """Products per tile."""
-    return form[0].frequencies * form[1].frequencies
-
-
-def _filter_values(form):
-    """Values of a transformed filter."""
-    return form[0].filters * form[1].filters
-
-
-def _tile_starts(size, step, dilation):
-    """First output pixels of the tiles along one axis: every `step`-th pixel of each of the interleaved images."""
-    return [start for phase in range(min(dilation, size)) for start in range(phase, size, step * dilation)]
-
-
-def _tile_count(shape, params):
-    h, w = _forms(shape)[params["t"]]
-    return shape.n * len(_tile_starts(shape.oh, h.outputs, shape.dilations[0])) * len(_tile_starts(shape.ow, w.outputs, shape.dilations[1]))
-
-
-def _cost(shape, t):
-    """Products per filter value, counted in tiles: reading the filters costs each block as much as some tiles do."""
-    tiles = _tile_count(shape, {"t": t})
-    blocks = -(-tiles // _tiles_in_l2(shape, t, 1))
-    return _frequencies(_forms(shape)[t]) * (tiles + READING_FILTERS * blocks) / _efficiency(shape, t)
-
-
-def _efficiency(shape, t):
-    """Of the micro-kernel, which loads and stores its sums once per run of channels."""
-    depth = shape.group_c / -(-shape.group_c // _RUN[t])
-    return depth / (depth + 8)
+# What the items of work are: tiles; or filter panels of parts of all tiles, each of which is one block.
+cdef enum:
+    TILES
+    PANELS
 
 
 cdef Buffer _integers(values):
@@ -213,27 +73,29 @@ cdef class Implementation(Convolver):
     cdef ptrdiff_t q_tile, q_frequency       # strides of the sums, elements
 
     def __init__(self, shape, dict params):
-        form_h, form_w = _forms(shape)[params["t"]]
+        form = form_h, form_w = forms(shape)[params["t"]]
         self.h, self.w = self.axis(form_h), self.axis(form_w)
         self.g_h = _doubles(cooktoom.axis_filter_matrix(form_h))
         self.g_w = _doubles(cooktoom.axis_filter_matrix(form_w))
-        rows = _tile_starts(shape.oh, self.h.outputs, shape.dilations[0])
-        columns = _tile_starts(shape.ow, self.w.outputs, shape.dilations[1])
+        rows = tile_starts(shape.oh, self.h.outputs, shape.dilations[0])
+        columns = tile_starts(shape.ow, self.w.outputs, shape.dilations[1])
         self.tile_y, self.tile_x = _integers(rows), _integers(columns)
         self.tile_rows, self.tile_columns = len(rows), len(columns)
         self.tiles = shape.n * self.tile_rows * self.tile_columns
-        self.frequencies = self.h.frequencies * self.w.frequencies
-        self.filters = self.h.filters * self.w.filters
+        self.frequencies, self.filters = frequencies(form), filter_values(form)
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
         self.mr = self.kernels.mr[self.nv]
         self.vectors = -(-shape.group_k // self.kernels.vl)
         self.panels = (self.vectors + self.nv - 1) // self.nv
+        if EVEN_FROM <= self.panels < self.vectors:
+            self.panels += self.panels % 2
         self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
         self.q_tile = self.nr
-        self.runs = -(-shape.group_c // _RUN[params["t"]])
+        self.runs = -(-shape.group_c // CHANNELS_OF_RUN[params["t"]])
         self.block_tiles = params["tiles"]
-        self.run_tiles = whole(RUN_TILES, min(self.block_tiles, <ptrdiff_t>RUN_TILES))
+        self.run_tiles = 2 * READING_FILTERS    # a thread's run reads the filters once more
+        self.run_tiles = whole(self.run_tiles, min(self.block_tiles, self.run_tiles))
         self.v_frequency = self.odd_lines(self.block_tiles * self.v_tile)
         self.q_frequency = self.odd_lines(self.block_tiles * self.q_tile)
 
@@ -275,7 +137,7 @@ cdef class Implementation(Convolver):
         return <const char *>self.packed.data + column * self.filters * self.conv.group_c * self.conv.itemsize
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
-        cdef ptrdiff_t column, columns = self.conv.groups * self.panels
+        cdef ptrdiff_t column, columns = self.columns()
         if threads <= 1:
             for column in range(columns):
                 self.pack_panel(filters, column)
@@ -294,7 +156,14 @@ cdef class Implementation(Convolver):
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.tile_parts(call.threads)
-        self.fork_join(call, 0, rows, call.threads // rows, self.tiles, self.run_tiles)
+        if rows < call.threads and (self.tiles + rows - 1) // rows <= self.block_tiles:
+            self.fork_join(call, PANELS, call.threads, 1, rows * self.columns(), 1)
+        else:
+            self.fork_join(call, TILES, rows, call.threads // rows, self.tiles, self.run_tiles)
+
+    cdef ptrdiff_t columns(self) noexcept nogil:
+        """Filter panels of all groups."""
+        return self.conv.groups * self.panels
 
     cdef int tile_parts(self, int threads) noexcept nogil:
         """Threads are a grid over tiles and filter panels: rows of the grid that make the slowest share quickest.
@@ -321,25 +190,50 @@ cdef class Implementation(Convolver):
         return best
 
     cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
-        """Tiles, in blocks as even as can be."""
         cdef WinogradTile *table = <WinogradTile *>(call.workspace + share.part * self.part_size())
-        cdef ptrdiff_t columns = self.conv.groups * self.panels, first, last, block, blocks, begin
+        if phase == TILES:
+            self.share_tiles(call, share, table)
+        else:
+            self.share_panels(call, share, table)
+
+    cdef void share_tiles(self, const Call *call, Share *share, WinogradTile *table) noexcept nogil:
+        """Tiles, in blocks as even as can be."""
+        cdef ptrdiff_t columns = self.columns(), first, last, block, blocks, begin, end
         while next_run(share):
             first = share_begin(columns, share.column, share.columns)
             last = share_begin(columns, share.column + 1, share.columns)
             blocks = (share.last - share.first + self.block_tiles - 1) // self.block_tiles
             for block in range(blocks if first < last else 0):
                 begin = share.first + share_begin(share.last - share.first, <int>block, <int>blocks)
-                self.run_block(call, begin, share.first + share_begin(share.last - share.first, <int>block + 1, <int>blocks) - begin,
-                               first, last, table)
+                end = share.first + share_begin(share.last - share.first, <int>block + 1, <int>blocks)
+                self.locate(begin, end - begin, table)
+                self.run_block(call, end - begin, first, last, table, -1)
 
-    cdef void run_block(self, const Call *call, ptrdiff_t begin, ptrdiff_t size, ptrdiff_t column_first, ptrdiff_t column_last,
-                        WinogradTile *table) noexcept nogil:
-        """So many tiles from `begin` on, and filter panels column_first to column_last of all groups."""
-        cdef ptrdiff_t column, group, transformed = -1, item = self.conv.itemsize
+    cdef void share_panels(self, const Call *call, Share *share, WinogradTile *table) noexcept nogil:
+        """Filter panels of the first part of the tiles, then those of the next; a part is transformed when its first panel is taken."""
+        cdef ptrdiff_t columns = self.columns(), index, end, begin, size = 0, part = -1, group = -1
+        cdef int parts = <int>(share.items // columns)
+        while next_run(share):
+            index = share.first
+            while index < share.last:
+                if index // columns != part:
+                    part, group = index // columns, -1
+                    begin = share_begin(self.tiles, <int>part, parts)
+                    size = share_begin(self.tiles, <int>part + 1, parts) - begin
+                    self.locate(begin, size, table)
+                end = min(share.last, (part + 1) * columns)
+                group = self.run_block(call, size, index - part * columns, end - part * columns, table, group)
+                index = end
+
+    cdef ptrdiff_t run_block(self, const Call *call, ptrdiff_t size, ptrdiff_t column_first, ptrdiff_t column_last,
+                             WinogradTile *table, ptrdiff_t transformed) noexcept nogil:
+        """The tiles of the table, and filter panels column_first to column_last of all groups.
+
+        transformed: the group whose channels are so already, -1 if none; returned is the last one that is.
+        """
+        cdef ptrdiff_t column, group, item = self.conv.itemsize
         cdef char *v = <char *>table + self.table_size()
         cdef char *q = v + self.frequencies * self.v_frequency * item
-        self.locate(begin, size, table)
         for column in range(column_first, column_last):
             group = column // self.panels
             if group != transformed:
@@ -349,6 +243,7 @@ cdef class Implementation(Convolver):
                     v, self.v_frequency, self.v_tile)
                 transformed = group
             self.multiply(call, group, column % self.panels, size, table, v, q)
+        return transformed
 
     cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t size, const WinogradTile *table,
                        const char *v, char *q) noexcept nogil:

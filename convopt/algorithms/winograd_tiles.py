@@ -1,0 +1,160 @@
+"""Tiles for Winograd convolution: which transforms serve a shape, how wide blocks and panels are, what they cost and how they round."""
+
+from __future__ import annotations
+
+from convopt.algorithms import panels
+from convopt.algorithms.contract import Work
+from convopt.kernels import cooktoom
+from convopt.shape import ConvShape
+
+#: The axes of the height and of the width.
+Form = tuple[cooktoom.Axis, cooktoom.Axis]
+
+#: Transformed input and sums of one block, bytes: half of the smallest L2 in use, the rest is for the filters.
+BLOCK_BYTES = 1 << 19
+#: Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
+LEAST_REGISTER_TILES = 2
+MOST_TILES = 96
+#: Filters of so many bytes are read from beyond L2.
+WIDE_FROM_BYTES = 1 << 22
+#: Tiles multiplied in the time that the filters take to arrive.
+READING_FILTERS = 8
+#: Output pixels along an axis; beyond, the list of tile positions would outgrow its use.
+LONGEST_AXIS = 1 << 20
+
+#: Channels summed before the sum is added to the others, by t: the transforms amplify the rounding of long sums most of all.
+CHANNELS_OF_RUN = {1: 128, 4: 128, 5: 128, 6: 128, 7: 48, 8: 24, 10: 24, 12: 24}
+
+#: max|y - y64| / max|y64| in float32 is about ERROR times the growth by the transforms of either axis, by t, times the root of
+#: the channels of a run: fitted to zero-mean data with C = 8 to 512.
+GROWTH = {1: 1.0, 4: 1.4, 5: 2.7, 6: 3.0, 7: 5.0, 8: 7.0, 10: 18.0, 12: 48.0}
+ERROR = 2e-8
+FLOAT64_OVER_FLOAT32 = 2.0**-29
+ONE_TAP = cooktoom.Axis(1, 1, 1)
+
+
+def why_not(shape: ConvShape) -> str | None:
+    """The reason Winograd cannot serve a shape, None where it can."""
+    if max(shape.oh, shape.ow) > LONGEST_AXIS:
+        return f"the output is {shape.oh} x {shape.ow} pixels; Winograd keeps a list of tiles for up to {LONGEST_AXIS} along an axis"
+    if forms(shape):
+        return None
+    known = {stride: sorted({axis.taps for axis in cooktoom.AXES if axis.stride == stride}) for stride in (1, 2)}
+    served = (f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items())
+    return f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has " + ", ".join(
+        served
+    )
+
+
+def candidates(shape: ConvShape) -> list[dict[str, int]]:
+    """Tile sizes `t`, the one likely to be fastest first, each with blocks that stay in L2 and with wide ones.
+
+    nv: width of a filter panel in vectors; tiles: the most tiles of one block. Transformed filters that do not stay in L2 are
+    better read by few large blocks, and their transformed input, which does not either, by wide panels: then those come first.
+    """
+    vl, mr = panels.tiles(shape)
+    widest = min(len(mr), -(-shape.group_k // vl))
+    tall = min(2, widest)
+    found = []
+    for t in sorted(forms(shape), key=lambda t: _cost(shape, t)):
+        tiles = max(1, tile_count(shape, t))
+        near = {"t": t, "nv": tall, "tiles": min(tiles, tiles_in_l2(shape, t, tall))}
+        wide = {"t": t, "nv": widest, "tiles": min(tiles, MOST_TILES)}
+        filter_bytes = filter_values(forms(shape)[t]) * shape.group_c * shape.group_k * shape.itemsize
+        both = [wide, near] if filter_bytes >= WIDE_FROM_BYTES else [near, wide]
+        found += both if near != wide else [near]
+    return found
+
+
+def tiles_in_l2(shape: ConvShape, t: int, nv: int) -> int:
+    """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
+    (vl, mr), form = panels.tiles(shape), forms(shape)[t]
+    tile_bytes = frequencies(form) * (shape.group_c + vl * (nv + 1)) * shape.itemsize
+    rows = frequencies(form) / filter_values(form)  # of products with each filter value, per tile
+    return max(mr[nv - 1], int(LEAST_REGISTER_TILES * mr[nv - 1] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
+
+
+def expected_error(shape: ConvShape, params: dict[str, int]) -> float:
+    """Measured: it grows with the tiles of both axes and as the square root of the channels of a run, hardly with the taps."""
+    growth = 1.0
+    run = min(shape.group_c, CHANNELS_OF_RUN[params["t"]])
+    for axis in forms(shape)[params["t"]]:
+        growth *= GROWTH[axis.tile]
+    return ERROR * growth * float((16 + run) ** 0.5) * (1.0 if shape.dtype == "float32" else FLOAT64_OVER_FLOAT32)
+
+
+def row_step(shape: ConvShape, params: dict[str, int]) -> int:
+    """Rows of a row of tiles, of each of the interleaved images that dilation makes."""
+    return forms(shape)[params["t"]][0].outputs * shape.dilations[0]
+
+
+def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
+    """Products, transforms of about four operations per element and pass, the filters once per block; what lies between the phases
+    stays in the second-level cache unless blocks are too large for it."""
+    form, tiles = forms(shape)[params["t"]], tile_count(shape, params["t"])
+    vl, _ = panels.tiles(shape)
+    vectors = -(-shape.group_k // vl)
+    padded_k = vectors * vl * shape.groups
+    points = frequencies(form)
+    tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
+    filters = shape.group_c * padded_k * filter_values(form)
+    between = 2.0 * shape.itemsize * tiles * points * (shape.c + padded_k)
+    fits = params["tiles"] <= tiles_in_l2(shape, params["t"], min(2, params["nv"]))
+    return Work(
+        gemm_flops=2.0 * tiles * points * shape.group_c * padded_k,
+        gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
+        vector_flops=8.0 * tiles * points * (shape.c + padded_k),
+        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
+        parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
+        near_bytes=between if fits else 0.0,
+        packing_flops=2.0 * shape.group_c * padded_k * shape.s * form[0].filters * (shape.r + form[1].filters) * 8 / shape.itemsize,
+    )
+
+
+def forms(shape: ConvShape) -> dict[int, Form]:
+    """{t: (axis of the height, axis of the width)}: each the axis with the largest transform up to t, or of one tap."""
+    choices = []
+    for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True):
+        choices.append([ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (axis.taps, axis.stride) == (taps, stride)])
+    largest = max(axis.tile for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
+    found = {}
+    for t in sorted({axis.tile for axes in choices for axis in axes if 1 < axis.tile <= largest}):
+        high, wide = (max((axis for axis in axes if axis.tile <= t), key=lambda axis: axis.tile, default=None) for axes in choices)
+        if high is not None and wide is not None:
+            found[t] = high, wide
+    return found
+
+
+def frequencies(form: Form) -> int:
+    """Products per tile."""
+    return form[0].frequencies * form[1].frequencies
+
+
+def filter_values(form: Form) -> int:
+    """Values of a transformed filter."""
+    return form[0].filters * form[1].filters
+
+
+def tile_starts(size: int, step: int, dilation: int) -> list[int]:
+    """First output pixels of the tiles along one axis: every `step`-th pixel of each of the interleaved images."""
+    return [start for phase in range(min(dilation, size)) for start in range(phase, size, step * dilation)]
+
+
+def tile_count(shape: ConvShape, t: int) -> int:
+    """Tiles of all images."""
+    high, wide = forms(shape)[t]
+    rows = len(tile_starts(shape.oh, high.outputs, shape.dilations[0]))
+    return shape.n * rows * len(tile_starts(shape.ow, wide.outputs, shape.dilations[1]))
+
+
+def _cost(shape: ConvShape, t: int) -> float:
+    """Products per filter value, counted in tiles: reading the filters costs each block as much as some tiles do."""
+    tiles = tile_count(shape, t)
+    blocks = -(-tiles // tiles_in_l2(shape, t, 1))
+    return frequencies(forms(shape)[t]) * (tiles + READING_FILTERS * blocks) / _efficiency(shape, t)
+
+
+def _efficiency(shape: ConvShape, t: int) -> float:
+    """Of the micro-kernel, which loads and stores its sums once per run of channels."""
+    depth = shape.group_c / -(-shape.group_c // CHANNELS_OF_RUN[t])
+    return depth / (depth + 8)
