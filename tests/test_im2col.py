@@ -42,6 +42,7 @@ SHAPES = {
     "lopsided_padding": (1, 6, 5, 3, 3, 3, 3, 8, 1, ((0, 7), (9, 1)), 1),
     "kernel_as_large_as_input": (3, 5, 7, 2, 5, 7, 2, 3, 1, "VALID", 1),
     "stride_beyond_kernel": (1, 40, 41, 3, 2, 2, 3, 4, (7, 9), "VALID", 1),
+    "stride_without_end": (1, 5, 9, 3, 3, 3, 3, 4, (2, 10**9), "VALID", 1),
     "only_padding": (1, 0, 4, 2, 3, 3, 2, 5, 1, ((2, 2), (1, 1)), 1),
 }
 
@@ -80,6 +81,25 @@ def test_every_tile_height_and_width(isa, dtype):
             k = (nv - 1) * vl + 1 + pixels % vl if pixels % 2 else 2 * nv * vl + 1 + pixels % vl
             shape = ConvShape(1, 2, pixels + 1, 3, k, 2, 2, dtype=dtype)
             check(shape, {"nv": nv}, "integer", "relu" if pixels % 3 == 0 else None, with_bias=pixels % 2 == 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_tile_height_and_width_of_nchw(isa, dtype):
+    """Filters fewer than a tile, of one height and of two; rows of whole vectors, which are read where they lie, and of others."""
+    vl, heights = registry.tile(np.dtype(dtype).itemsize)
+    for nv, tallest in enumerate(heights, 1):
+        for k in (*range(1, tallest + 1), 2 * tallest - 1, 3 * tallest - 2):
+            for width in (vl * (1 + k % 5), vl * (2 + k % 3) - 1, 1 + k % vl):
+                shape = ConvShape(1, 3, width + 1, 2, k, 2, 2, dtype=dtype, data_format="NCHW")
+                check(shape, {"nv": nv}, "integer", "relu" if k % 3 == 0 else None, with_bias=k % 2 == 0, at_end=k % 4 < 2)
+
+
+def test_windows_of_nchw_beyond_the_caches(isa):
+    """Windows that fill half of L1 within one tile, in parts of rows and with every stride."""
+    for size, c, k, taps, strides in (((3, 700), 40, 3, 5, (1, 1)), ((30, 65), 9, 20, 3, (2, 3)), ((45, 47), 3, 30, 11, (4, 4))):
+        shape = ConvShape(1, *size, c, k, taps, taps, strides, pads=((2, 1), (1, 3)), data_format="NCHW")
+        for params in im2col.candidates(shape):
+            check(shape, params, "integer", threads=2)
 
 
 def test_panels_beyond_the_caches_meet_parts_of_rows(isa):

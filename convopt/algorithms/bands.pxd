@@ -29,13 +29,16 @@ cdef class Banded(Convolver):
 
     cdef void cut(self, ptrdiff_t most) noexcept nogil
     cdef size_t band_size(self) noexcept nogil
+    cdef ptrdiff_t band_columns(self) noexcept nogil
     cdef size_t part_size(self) noexcept nogil
     cdef ptrdiff_t units(self) noexcept nogil
     cdef Block block_at(self, ptrdiff_t unit, ptrdiff_t last) noexcept nogil
     cdef Band band_of(self, const char *x, const Block *block, ptrdiff_t group, char *memory) noexcept nogil
+    cdef void place(self, Band *band, const char *memory) noexcept nogil
+    cdef ptrdiff_t rows_of(self, const Block *block) noexcept nogil
+    cdef ptrdiff_t row_at(self, const Block *block, ptrdiff_t index) noexcept nogil
     cdef void copy_band(self, const char *x, const Block *block, ptrdiff_t group, char *memory, Band *band) noexcept nogil
     cdef void clear_margins(self, char *memory) noexcept nogil
-    cdef void copy_row_nhwc(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil
-    cdef void copy_row_nchw(self, const char *source, ptrdiff_t x0, ptrdiff_t phase_pitch, char *to) noexcept nogil
+    cdef void copy_row(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil
     cdef void multiply(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
                        ptrdiff_t column_last, char *memory) noexcept nogil

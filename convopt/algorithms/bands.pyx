@@ -39,8 +39,11 @@ cdef class Banded(Convolver):
         self.band_rows = self.block_rows * self.conv.r if self.every_row else (self.block_rows - 1) * self.conv.stride_h + extent_h
 
     cdef size_t band_size(self) noexcept nogil:
-        cdef ptrdiff_t columns = whole(self.band_width, self.conv.stride_w) if self.conv.nchw else self.band_width
-        return whole(self.band_rows * columns * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
+        return whole(self.band_rows * self.band_columns() * self.conv.group_c * self.conv.itemsize + CONVOPT_GATHER_SLACK, CACHE_LINE)
+
+    cdef ptrdiff_t band_columns(self) noexcept nogil:
+        """Pixels of a row that is copied."""
+        return self.band_width
 
     cdef size_t part_size(self) noexcept nogil:
         """Bytes that one thread needs besides the band."""
@@ -118,35 +121,38 @@ cdef class Banded(Convolver):
         return band
 
     cdef void copy_band(self, const char *x, const Block *block, ptrdiff_t group, char *memory, Band *band) noexcept nogil:
-        """Copy the group's channels of the block's input, padding included, to `memory`."""
-        cdef ptrdiff_t item = self.conv.itemsize, index, y, row = block.row * self.conv.stride_h - self.conv.pad_top
-        cdef ptrdiff_t x0 = block.column * self.conv.stride_w - self.conv.pad_left
-        cdef ptrdiff_t rows = block.rows * self.conv.r, channel
+        """Copy the group's channels of the block's input, padding included, to `memory`; here of NHWC."""
+        cdef ptrdiff_t item = self.conv.itemsize, index, y, x0 = block.column * self.conv.stride_w - self.conv.pad_left
         cdef ptrdiff_t group_c = self.conv.group_c
-        if not self.every_row:
-            rows = (block.rows - 1) * self.conv.stride_h + (self.conv.r - 1) * self.conv.dilation_h + 1
-        if self.conv.nchw:
-            band.phase, band.pixel = (self.band_width + self.conv.stride_w - 1) // self.conv.stride_w, 1
-            band.row = band.phase * self.conv.stride_w
-            band.channel = rows * band.row
-        else:
-            band.phase, band.pixel, band.row, band.channel = group_c, self.conv.stride_w * group_c, self.band_width * group_c, 1
+        band.phase, band.pixel, band.row, band.channel = group_c, self.conv.stride_w * group_c, self.band_width * group_c, 1
+        self.place(band, memory)
+        for index in range(self.rows_of(block)):
+            y = self.row_at(block, index)
+            if y < 0 or y >= self.conv.h:
+                memset(memory + index * band.row * item, 0, band.row * item)
+            else:
+                self.copy_row(x + ((block.image * self.conv.h + y) * self.conv.w * self.conv.c + group * group_c) * item,
+                              x0, memory + index * band.row * item)
+
+    cdef void place(self, Band *band, const char *memory) noexcept nogil:
+        """A copied band's data, and distances that follow from the one from a row to the next."""
         band.data = memory
         band.step, band.tap = self.conv.stride_h * band.row, self.conv.dilation_h * band.row
         if self.every_row:
             band.step, band.tap = self.conv.r * band.row, band.row
-        for index in range(rows):
-            y = row + (index // self.conv.r * self.conv.stride_h + index % self.conv.r * self.conv.dilation_h if self.every_row else index)
-            if y < 0 or y >= self.conv.h:
-                for channel in range(group_c if self.conv.nchw else 1):
-                    memset(memory + (channel * band.channel + index * band.row) * item, 0, band.row * item)
-            elif self.conv.nchw:
-                for channel in range(group_c):
-                    self.copy_row_nchw(x + ((block.image * self.conv.c + group * group_c + channel) * self.conv.h + y) * self.conv.w * item,
-                                       x0, band.phase, memory + (channel * band.channel + index * band.row) * item)
-            else:
-                self.copy_row_nhwc(x + ((block.image * self.conv.h + y) * self.conv.w * self.conv.c + group * group_c) * item,
-                                   x0, memory + index * band.row * item)
+
+    cdef ptrdiff_t rows_of(self, const Block *block) noexcept nogil:
+        """Input rows that the copied band of a block has."""
+        if self.every_row:
+            return block.rows * self.conv.r
+        return (block.rows - 1) * self.conv.stride_h + (self.conv.r - 1) * self.conv.dilation_h + 1
+
+    cdef ptrdiff_t row_at(self, const Block *block, ptrdiff_t index) noexcept nogil:
+        """The input row, of which there may be none, that such a row is a copy of."""
+        cdef ptrdiff_t first = block.row * self.conv.stride_h - self.conv.pad_top
+        if self.every_row:
+            return first + index // self.conv.r * self.conv.stride_h + index % self.conv.r * self.conv.dilation_h
+        return first + index
 
     cdef void clear_margins(self, char *memory) noexcept nogil:
         """NHWC, blocks as wide as the output: the padding beside their rows is the same for all, and stays."""
@@ -159,7 +165,7 @@ cdef class Banded(Convolver):
             memset(memory + row * self.band_width * pixel, 0, left * pixel)
             memset(memory + (row * self.band_width + right) * pixel, 0, (self.band_width - right) * pixel)
 
-    cdef void copy_row_nhwc(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil:
+    cdef void copy_row(self, const char *source, ptrdiff_t x0, char *to) noexcept nogil:
         """Columns x0 to x0 + band_width of an input row, zero outside the image."""
         cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), column
         cdef ptrdiff_t last = max(min(self.band_width, self.conv.w - x0), first)
@@ -172,15 +178,3 @@ cdef class Banded(Convolver):
         else:
             for column in range(first, last):
                 memcpy(to + column * pixel, source + (x0 + column) * distance, pixel)
-
-    cdef void copy_row_nchw(self, const char *source, ptrdiff_t x0, ptrdiff_t phase_pitch, char *to) noexcept nogil:
-        """As copy_row_nhwc, of one channel; columns that are a stride apart become neighbours."""
-        cdef ptrdiff_t first = min(max(<ptrdiff_t>0, -x0), self.band_width), last = max(min(self.band_width, self.conv.w - x0), first)
-        cdef ptrdiff_t stride = self.conv.stride_w, item = self.conv.itemsize, phase, column
-        if first > 0 or last < self.band_width:
-            memset(to, 0, phase_pitch * stride * item)
-        for phase in range(stride):
-            column = first + (phase - first % stride + stride) % stride
-            if column < last:
-                self.kernels.sample(1, (last - column + stride - 1) // stride, source + (x0 + column) * item, 0, stride,
-                                    to + (phase * phase_pitch + column // stride) * item, 0)

@@ -6,10 +6,10 @@ elements, not over C/groups of them at a time.
 The input under a block of output pixels lies in one piece, its *band* (see ``bands``). In NHWC, here, a row of a window, S*C
 elements, lies in one piece in the band. So nothing more is copied: the product, pixels x channels, reads the R rows of each
 window where they are, windows of an output row at equal distances (`windows` in kernels.h). With dilation the pieces are
-single taps, of C elements. In NCHW windows are gathered: see ``im2col_planes``; and 1x1 kernels: ``pointwise_planes``.
+single taps, of C elements. NCHW is ``im2col_planes``' affair, and of 1x1 kernels ``pointwise_planes``'.
 """
 
-from convopt.algorithms import panels
+from convopt.algorithms import im2col_planes, panels
 from convopt.algorithms.contract import Work, error_of_sums
 
 from convopt.algorithms.bands cimport BLOCK_BYTES, Band, Banded, Block
@@ -18,7 +18,7 @@ from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "im2col"
-REVISION = 7
+REVISION = 8
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 
@@ -64,12 +64,16 @@ def row_step(shape, params):
 
 
 def work(shape, params, threads):
-    """In NCHW every window is written to the panel and read from it; tensors and filters move once."""
+    """In NCHW every window may be written to a panel and read from it; tensors and filters move once."""
     vl, _ = panels.tiles(shape)
     pixels = shape.n * shape.oh * shape.ow
     nhwc = shape.data_format == "NHWC"
     lanes = -(-shape.group_k // vl) * vl * shape.groups if nhwc else shape.k
-    windows = 0 if nhwc else shape.itemsize * pixels * shape.depth * shape.groups
+    windows = 0
+    if not nhwc and im2col_planes.reads_lines(shape, params["nv"], max(1, shape.ow)):
+        lanes *= im2col_planes.padded(shape.ow, vl) / max(1, shape.ow)
+    elif not nhwc:
+        windows = shape.itemsize * pixels * shape.depth * shape.groups
     tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
     return Work(
         gemm_flops=2.0 * pixels * lanes * shape.depth,

@@ -1,19 +1,27 @@
-"""im2col of NCHW arrays: windows are gathered, panel by panel, and filters x panels are the product.
+"""im2col of NCHW arrays: filters x windows, channels x pixels, lanes being pixels that follow each other.
 
-Tap by tap, `gather` copies the pixels of a block into a panel as Q = R*S*C/groups rows of `nr` pixels; the product is filters
-x this panel, channels x pixels. Some panels are gathered at a time, so that each output plane is written in long pieces: what
-follows a line is written next, not after lines of all other planes.
+The elements of the windows of neighbours are neighbours in the band, whatever the tap, columns a stride apart being kept
+together there. So a product reads vectors of them where they lie, each tap and channel at its distance from a pixel (`lines` in
+kernels.h). Where rows fill their last vector badly, and filters are many, windows are gathered first: tap by tap, `gather`
+copies the pixels of a block into a panel as Q = R*S*C/groups rows of `nr` pixels. Some panels are gathered at a time, so that
+each output plane is written in long pieces: what follows a line is written next, not after lines of all other planes.
 """
+
+from convopt.algorithms import panels
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from convopt.algorithms.bands cimport BLOCK_BYTES, Band, Banded, Block
 from convopt.algorithms.contract cimport Call
 from convopt.algorithms.panels cimport whole
-from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
+from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, Spot
 
 cdef enum:
     PANELS_BYTES = 1 << 16   # panels of pixels gathered before filters run over them: beside the band within the smallest L2
+    STEP_BYTES = 1 << 14     # half of the smallest L1 in use: windows that all filters run over
+
+# What gathering a panel takes, in tiles of filters multiplied by it.
+GATHER = 1.5
 
 
 def why_not(shape):
@@ -21,11 +29,32 @@ def why_not(shape):
     return None
 
 
+def reads_lines(shape, nv, width):
+    """Whether windows of output rows, or of parts of them `width` pixels long, are read where they lie by tiles of `nv` vectors."""
+    vl, mr = panels.tiles(shape)
+    return padded(width, vl) / width < 1 + GATHER * mr[nv - 1] / shape.group_k
+
+
+def padded(width, vl):
+    """Pixels up to the end of a row's last vector."""
+    return -(-width // vl) * vl
+
+
+# Those that a block is multiplied by, and where in their first output plane it begins.
+cdef struct Filters:
+    const char *data
+    ptrdiff_t count
+    char *out
+    Epilogue epilogue
+
+
 cdef class Implementation(Banded):
     """The Convolver of im2col for NCHW."""
 
     cdef ptrdiff_t pitch                     # elements from a filter to the next
     cdef ptrdiff_t panel_count, panel_bytes  # panels of pixels gathered at a time, and from one to the next
+    cdef bint in_lines                       # whether windows are read where they lie instead,
+    cdef ptrdiff_t most_spots                # those of so many spots at a time
 
     def __init__(self, shape, dict params):
         super().__init__(shape, params)
@@ -37,6 +66,8 @@ cdef class Implementation(Banded):
         self.panel_count = max(<ptrdiff_t>1, PANELS_BYTES // self.panel_bytes)
         # One divisor after the other: strides may be so large that their product is beyond all integers.
         self.cut(max(<ptrdiff_t>(4 * self.nr), BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_h // self.conv.stride_w))
+        self.most_spots = self.nv * max(<ptrdiff_t>1, STEP_BYTES // (self.conv.r * self.conv.stride_w * self.conv.group_c * self.nr * item))
+        self.in_lines = reads_lines(shape, self.nv, max(1, -(-shape.ow // self.segments)))
 
     cdef size_t packed_size(self) noexcept nogil:
         return self.conv.k * self.pitch * self.conv.itemsize
@@ -46,8 +77,14 @@ cdef class Implementation(Banded):
         return whole(self.panel_count * self.panel_bytes + CONVOPT_GATHER_SLACK, CACHE_LINE)
 
     cdef size_t part_size(self) noexcept nogil:
-        """Of the panels and of the offsets that `gather` needs."""
-        return self.panels_size() + whole((self.depth + 2 * self.nr) * sizeof(void *), CACHE_LINE)
+        """Of offsets, and of spots, or of panels and what else `gather` needs."""
+        if self.in_lines:
+            return self.offsets_size() + whole(self.most_spots * sizeof(Spot), CACHE_LINE)
+        return self.offsets_size() + self.panels_size() + whole(2 * self.nr * sizeof(ptrdiff_t), CACHE_LINE)
+
+    cdef size_t offsets_size(self) noexcept nogil:
+        """Of where the elements of a window lie."""
+        return whole(self.depth * sizeof(ptrdiff_t), CACHE_LINE)
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
         """[output channel][input channel][tap], `pitch` apart."""
@@ -59,12 +96,64 @@ cdef class Implementation(Banded):
                 spread(source, self.conv.k, to + (channel * taps + tap) * item, self.pitch, item)
                 source += self.conv.k * item
 
+    cdef ptrdiff_t phases(self) noexcept nogil:
+        """Sorts of columns, by their remainder modulo the stride, that windows reach."""
+        return min(self.conv.stride_w, self.band_width)
+
+    cdef ptrdiff_t phase_columns(self) noexcept nogil:
+        """Of one row, at most."""
+        return (self.band_width + self.conv.stride_w - 1) // self.conv.stride_w
+
+    cdef ptrdiff_t band_columns(self) noexcept nogil:
+        return self.phases() * self.phase_columns()
+
+    cdef void copy_band(self, const char *x, const Block *block, ptrdiff_t group, char *memory, Band *band) noexcept nogil:
+        """Channel by channel, and of each the columns that are a stride apart together: [channel][column % stride][row][column]."""
+        cdef ptrdiff_t item = self.conv.itemsize, stride = self.conv.stride_w, rows = self.rows_of(block), _channel, phase, index, y
+        cdef ptrdiff_t x0 = block.column * stride - self.conv.pad_left, left, column, columns
+        cdef ptrdiff_t[3] counts
+        cdef const char *plane = x + (block.image * self.conv.c + group * self.conv.group_c) * self.conv.h * self.conv.w * item
+        band.row, band.pixel = self.phase_columns(), 1
+        band.phase = rows * band.row
+        band.channel = self.phases() * band.phase
+        self.place(band, memory)
+        for _channel in range(self.conv.group_c):
+            for phase in range(self.phases()):
+                left = min(max(<ptrdiff_t>0, (stride - 1 - x0 - phase) // stride), band.row) if x0 + phase < 0 else 0
+                column = x0 + phase + left * stride
+                columns = min(max(<ptrdiff_t>0, (self.conv.w - column + stride - 1) // stride), band.row - left)
+                index = 0
+                while index < rows:
+                    # Rows of padding, rows of input, and so on; one by one where they do not follow each other in the input.
+                    y = self.row_at(block, index)
+                    counts[0] = min(max(<ptrdiff_t>0, -y), rows - index)
+                    counts[1] = max(<ptrdiff_t>0, min(rows - index, self.conv.h - y) - counts[0])
+                    counts[2] = rows - index - counts[0] - counts[1]
+                    if self.every_row:
+                        counts[1] = 0 <= y < self.conv.h
+                        counts[0], counts[2] = 1 - counts[1], 0
+                    self.kernels.pad(counts, columns, plane + ((y + counts[0]) * self.conv.w + column) * item, self.conv.w, stride, left,
+                                     memory, band.row)
+                    memory += (counts[0] + counts[1] + counts[2]) * band.row * item
+                    index += counts[0] + counts[1] + counts[2]
+            plane += self.conv.h * self.conv.w * item
+
     cdef void multiply(self, const Call *call, const Block *block, const Band *band, ptrdiff_t group, ptrdiff_t column_first,
-                       ptrdiff_t column_last, char *gathered) noexcept nogil:
-        """Gather some panels of the block's pixels at a time, and multiply the group's filters with each."""
-        cdef ptrdiff_t c, r, s, reach, begin = 0, end, panel, pixels = block.rows * block.width
-        cdef ptrdiff_t *offsets = <ptrdiff_t *>(gathered + self.panels_size())
+                       ptrdiff_t column_last, char *memory) noexcept nogil:
+        """Multiply the group's filters with the windows of the block's pixels."""
+        cdef ptrdiff_t c, r, s, reach, begin = column_first * self.conv.group_k // self.columns
+        cdef ptrdiff_t end = column_last * self.conv.group_k // self.columns, channel = group * self.conv.group_k + begin
+        cdef ptrdiff_t *offsets = <ptrdiff_t *>memory
         cdef ptrdiff_t *tap = offsets
+        cdef Filters filters
+        filters.data = <const char *>self.packed.data + channel * self.pitch * self.conv.itemsize
+        filters.count = end - begin
+        filters.out = call.out + ((block.image * self.conv.k + channel) * self.conv.oh + block.row) * self.conv.ow * self.conv.itemsize
+        filters.out += block.column * self.conv.itemsize
+        filters.epilogue = call.epilogue[0]
+        filters.epilogue.bias = NULL
+        if call.epilogue.bias != NULL:
+            filters.epilogue.row_bias = <const char *>call.epilogue.bias + channel * self.conv.itemsize
         for c in range(self.conv.group_c):
             for r in range(self.conv.r):
                 for s in range(self.conv.s):
@@ -73,20 +162,49 @@ cdef class Implementation(Banded):
                     if self.conv.stride_w > 1:
                         tap[0] += reach % self.conv.stride_w * band.phase
                     tap += 1
+        memory += self.offsets_size()
+        if self.in_lines:
+            self.multiply_lines(block, band, &filters, offsets, <Spot *>memory)
+        else:
+            self.multiply_panels(block, band, &filters, offsets, memory)
+
+    cdef void multiply_lines(self, const Block *block, const Band *band, const Filters *filters, const ptrdiff_t *offsets,
+                             Spot *spots) noexcept nogil:
+        """So few spots at a time that their windows stay in L1 for all filters."""
+        cdef ptrdiff_t vl = self.kernels.vl, across = (block.width + vl - 1) // vl, first = 0, last, index, row, column
+        cdef Spot *spot
+        while first < block.rows * across:
+            last = min(first + self.most_spots, block.rows * across)
+            spot = spots
+            for index in range(first, last):
+                row, column = index // across, index % across * vl
+                column = max(<ptrdiff_t>0, min(column, block.width - vl))    # the last ones are whole too, if need be once more
+                spot.source, spot.out, spot.count = row * band.step + column, row * self.conv.ow + column, <int>min(vl, block.width)
+                spot += 1
+            self.kernels.lines(self.nv, filters.count, last - first, spots, self.depth, offsets, filters.data, self.pitch, band.data,
+                               filters.out, self.conv.oh * self.conv.ow, &filters.epilogue)
+            first = last
+
+    cdef void multiply_panels(self, const Block *block, const Band *band, const Filters *filters, ptrdiff_t *offsets,
+                              char *memory) noexcept nogil:
+        """Gather some panels of the block's pixels at a time: tiles of filters, rows at equal distances as windows are, times each."""
+        cdef ptrdiff_t begin = 0, end, panel, pixels = block.rows * block.width
+        cdef ptrdiff_t *runs = <ptrdiff_t *>(memory + self.panels_size())
+        cdef const void *data = filters.data
         while begin < pixels:
             end = min(begin + self.panel_count * self.nr, pixels)
             panel = begin
             while panel < end:
-                self.gather_panel(block, band, panel, min(panel + self.nr, pixels), offsets,
-                                  gathered + (panel - begin) // self.nr * self.panel_bytes)
+                self.gather_panel(block, band, panel, min(panel + self.nr, pixels), offsets, runs,
+                                  memory + (panel - begin) // self.nr * self.panel_bytes)
                 panel += self.nr
-            self.multiply_panels(call, block, group, column_first, column_last, begin, end, gathered)
+            self.kernels.windows(self.nv, 1, 0, filters.count, end - begin, 1, self.depth, &data, self.pitch, memory,
+                                 filters.out + begin * self.conv.itemsize, self.conv.oh * self.conv.ow, &filters.epilogue)
             begin = end
 
-    cdef void gather_panel(self, const Block *block, const Band *band, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *offsets,
-                           char *panel) noexcept nogil:
+    cdef void gather_panel(self, const Block *block, const Band *band, ptrdiff_t begin, ptrdiff_t end, const ptrdiff_t *offsets,
+                           ptrdiff_t *run, char *panel) noexcept nogil:
         """The windows of the block's pixels `begin` to `end` as columns of a panel."""
-        cdef ptrdiff_t *run = offsets + self.depth
         cdef ptrdiff_t *length = run + self.nr
         cdef ptrdiff_t runs = 0, first = begin, width
         while first < end:
@@ -96,22 +214,6 @@ cdef class Implementation(Banded):
             runs += 1
             first += width
         self.kernels.gather(self.depth, offsets, runs, run, length, band.data, panel, whole(end - begin, self.kernels.vl))
-
-    cdef void multiply_panels(self, const Call *call, const Block *block, ptrdiff_t group, ptrdiff_t column_first, ptrdiff_t column_last,
-                              ptrdiff_t first, ptrdiff_t last, const char *gathered) noexcept nogil:
-        """Tiles of the group's filters, rows at equal distances as windows are, times panels of the block's pixels."""
-        cdef ptrdiff_t item = self.conv.itemsize, plane = self.conv.oh * self.conv.ow
-        cdef ptrdiff_t begin = column_first * self.conv.group_k // self.columns, end = column_last * self.conv.group_k // self.columns
-        cdef ptrdiff_t channel = group * self.conv.group_k + begin
-        cdef const void *filters = <const char *>self.packed.data + channel * self.pitch * item
-        cdef Epilogue epilogue = call.epilogue[0]
-        epilogue.bias = NULL
-        if call.epilogue.bias != NULL:
-            epilogue.row_bias = <const char *>call.epilogue.bias + channel * item
-        self.kernels.windows(
-            self.nv, 1, 0, end - begin, last - first, 1, self.depth, &filters, self.pitch, gathered,
-            call.out + ((block.image * self.conv.k + channel) * plane + block.row * self.conv.ow + block.column + first) * item,
-            plane, &epilogue)
 
 
 cdef void spread(const char *source, ptrdiff_t count, char *to, ptrdiff_t step, ptrdiff_t item) noexcept nogil:

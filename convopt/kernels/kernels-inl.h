@@ -5,6 +5,7 @@
 #include "fft-inl.h"
 #include "igemm-inl.h"
 #include "windows-inl.h"
+#include "lines-inl.h"
 #include "gather-inl.h"
 #include "winograd-inl.h"
 #include "depthwise-inl.h"
@@ -24,6 +25,7 @@ const convopt_kernels KERNELS = {
     .mr = TILE_MR,
     .igemm = igemm,
     .windows = windows,
+    .lines = lines,
     .transpose = transpose,
     .gather = gather,
     .winograd_axes = winograd_axes,

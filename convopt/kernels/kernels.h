@@ -53,6 +53,20 @@ typedef void convopt_windows(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t c
                              ptrdiff_t length, const void *const *lines, ptrdiff_t pitch, const void *b, void *out,
                              ptrdiff_t ldo, const convopt_epilogue *epilogue);
 
+/* Filters times windows of NCHW that are read where they lie. Lanes are neighbours in an output row, as many of them as
+ * a spot says: for 0 <= k < filters and each spot, 0 <= l < count <= vl
+ *
+ *   out[spot.out + k*ldo + l] = epilogue( sum_{q < depth} weights[k*pitch + q] * band[spot.in + offsets[q] + l] )
+ *
+ * in register tiles of `nv` spots. A whole vector is read at each of these. epilogue->bias is NULL. All counts >= 1. */
+typedef struct {
+    ptrdiff_t in, out;
+    int count;
+} convopt_spot;
+typedef void convopt_lines(int nv, ptrdiff_t filters, ptrdiff_t spots, const convopt_spot *spot, ptrdiff_t depth,
+                           const ptrdiff_t *offsets, const void *weights, ptrdiff_t pitch, const void *band, void *out,
+                           ptrdiff_t ldo, const convopt_epilogue *epilogue);
+
 /* to[j*ldt + i] = from[i*ldf + j] for 0 <= i < rows, 0 <= j < columns. */
 typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *from, ptrdiff_t ldf, void *to,
                                ptrdiff_t ldt);
@@ -344,6 +358,7 @@ typedef struct {
     int mr[CONVOPT_MAX_NV + 1]; /* mr[nv]: tallest register tile that is nv vectors wide */
     convopt_igemm *igemm;
     convopt_windows *windows;
+    convopt_lines *lines;
     convopt_transpose *transpose;
     convopt_gather *gather;
     const convopt_winograd_axis *winograd_axes; /* ends with a row whose t is 0 */

@@ -16,6 +16,15 @@ cdef extern from "kernels.h":
         int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t count, ptrdiff_t columns, ptrdiff_t runs, ptrdiff_t length,
         const void *const *lines, ptrdiff_t pitch, const void *b, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
 
+    ctypedef struct Spot "convopt_spot":
+        ptrdiff_t source "in"
+        ptrdiff_t out
+        int count
+
+    ctypedef void Lines "convopt_lines"(
+        int nv, ptrdiff_t filters, ptrdiff_t spots, const Spot *spot, ptrdiff_t depth, const ptrdiff_t *offsets,
+        const void *weights, ptrdiff_t pitch, const void *band, void *out, ptrdiff_t ldo, const Epilogue *epilogue) noexcept nogil
+
     ctypedef void Transpose "convopt_transpose"(
         ptrdiff_t rows, ptrdiff_t columns, const void *source, ptrdiff_t ldf, void *to, ptrdiff_t ldt) noexcept nogil
 
@@ -189,6 +198,7 @@ cdef extern from "kernels.h":
         int mr[5]
         Igemm *igemm
         Windows *windows
+        Lines *lines
         Transpose *transpose
         Gather *gather
         const WinogradAxis *winograd_axes
