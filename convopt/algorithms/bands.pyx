@@ -13,8 +13,7 @@ from convopt.algorithms.shares cimport Share, grid_rows, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_GATHER_SLACK, CONVOPT_LINE_BYTES as CACHE_LINE
 
 cdef enum:
-    FEW_UNITS = 32    # output rows that are enough for any number of threads
-    RUNS = 4          # of a thread in a block at most
+    RUNS = 4    # of a thread in a block, or in its share of a smaller image, at most
 
 
 cdef class Banded(Convolver):
@@ -27,10 +26,8 @@ cdef class Banded(Convolver):
         self.depth = self.conv.r * self.conv.s * self.conv.group_c
 
     cdef void cut(self, ptrdiff_t most) noexcept nogil:
-        """Blocks of about `most` output pixels, fewer where threads would have too few blocks."""
+        """Blocks of about `most` output pixels."""
         cdef ptrdiff_t ow = max(<ptrdiff_t>1, self.conv.ow), extent_h = (self.conv.r - 1) * self.conv.dilation_h + 1
-        if self.conv.n * self.conv.oh < FEW_UNITS:
-            most = min(most, max(<ptrdiff_t>(4 * self.nr), self.conv.n * self.conv.oh * ow // FEW_UNITS))
         self.segments = (ow + most - 1) // most
         self.block_rows = 1 if self.segments > 1 else min(max(<ptrdiff_t>1, self.conv.oh), most // ow)
         self.band_width = ((ow + self.segments - 1) // self.segments - 1) * self.conv.stride_w
@@ -59,8 +56,8 @@ cdef class Banded(Convolver):
     cdef void run(self, const Call *call) noexcept nogil:
         """Threads share the output rows, and where those are few the filters as well."""
         cdef int rows = grid_rows(call.threads, self.units(), self.columns)
-        self.fork_join(call, 0, rows, <int>min(<ptrdiff_t>(call.threads // rows), self.columns), self.units(),
-                       (self.block_rows + RUNS - 1) // RUNS)
+        cdef ptrdiff_t block = min(self.block_rows, (self.units() + rows - 1) // rows)
+        self.fork_join(call, 0, rows, <int>min(<ptrdiff_t>(call.threads // rows), self.columns), self.units(), (block + RUNS - 1) // RUNS)
 
     cdef void share(self, const Call *call, int phase, Share *share) noexcept nogil:
         """Output rows, or segments of them, block by block."""

@@ -40,17 +40,7 @@ def why_not(shape):
 
 def candidates(shape):
     """Register-tile widths `nv` in vectors: of output channels (NHWC) or of pixels (NCHW)."""
-    if shape.data_format == "NHWC":
-        return panels.widths(shape)
-    vl, mr = panels.tiles(shape)
-    pixels = max(1, shape.oh * shape.ow)
-
-    def loads(nv):
-        tiles = -(-shape.group_k // mr[nv - 1])
-        rows = shape.group_k / tiles
-        return (rows + nv) / (rows * nv) * (-(-pixels // (nv * vl)) * nv * vl / pixels), -nv
-
-    return [{"nv": nv} for nv in sorted(range(1, min(len(mr), -(-pixels // vl)) + 1), key=loads)]
+    return panels.widths(shape) if shape.data_format == "NHWC" else im2col_planes.widths(shape)
 
 
 def expected_error(shape, params):
@@ -64,22 +54,16 @@ def row_step(shape, params):
 
 
 def work(shape, params, threads):
-    """In NCHW every window may be written to a panel and read from it; tensors and filters move once."""
+    """Tensors and filters move once; windows are read from the copied input, in L2."""
+    if shape.data_format == "NCHW":
+        return im2col_planes.work(shape, params)
     vl, _ = panels.tiles(shape)
     pixels = shape.n * shape.oh * shape.ow
-    nhwc = shape.data_format == "NHWC"
-    lanes = -(-shape.group_k // vl) * vl * shape.groups if nhwc else shape.k
-    windows = 0
-    if not nhwc and im2col_planes.reads_lines(shape, params["nv"], max(1, shape.ow)):
-        lanes *= im2col_planes.padded(shape.ow, vl) / max(1, shape.ow)
-    elif not nhwc:
-        windows = shape.itemsize * pixels * shape.depth * shape.groups
-    tensors = shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)
     return Work(
-        gemm_flops=2.0 * pixels * lanes * shape.depth,
-        gemm_efficiency=0.95 * shape.depth / (shape.depth + (2 if nhwc else 6)) * (panels.efficiency(shape, params["nv"]) if nhwc else 1.0),
+        gemm_flops=2.0 * pixels * -(-shape.group_k // vl) * vl * shape.groups * shape.depth,
+        gemm_efficiency=0.95 * shape.depth / (shape.depth + 2) * panels.efficiency(shape, params["nv"]),
         vector_flops=0.0,
-        moved_bytes=tensors + 2.0 * windows,
+        moved_bytes=float(shape.itemsize * (shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k)),
         parts=max(1, shape.n * shape.oh),
     )
 

@@ -8,6 +8,7 @@ each output plane is written in long pieces: what follows a line is written next
 """
 
 from convopt.algorithms import panels
+from convopt.algorithms.contract import Work
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -38,6 +39,43 @@ def reads_lines(shape, nv, width):
 def padded(width, vl):
     """Pixels up to the end of a row's last vector."""
     return -(-width // vl) * vl
+
+
+def widths(shape):
+    """Register-tile widths `nv` in vectors of pixels, as parameter sets, the one that wastes least first."""
+    vl, mr = panels.tiles(shape)
+    vectors = -(-max(1, shape.oh * shape.ow) // vl)
+    cost = {nv: _waste(shape, nv) / _efficiency(shape, nv) for nv in range(min(len(mr), vectors), 0, -1)}
+    return [{"nv": nv} for nv in sorted(cost, key=cost.__getitem__)]
+
+
+def work(shape, params):
+    """A window may be written to a panel and read from it; tensors and filters move once."""
+    pixels = shape.n * shape.oh * shape.ow
+    gathered = 0 if shape.r == shape.s == 1 or reads_lines(shape, params["nv"], max(1, shape.ow)) else pixels * shape.depth * shape.groups
+    tensors = shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k
+    return Work(
+        gemm_flops=2.0 * pixels * shape.k * shape.depth * _waste(shape, params["nv"]),
+        gemm_efficiency=0.95 * shape.depth / (shape.depth + 6) * _efficiency(shape, params["nv"]),
+        vector_flops=0.0,
+        moved_bytes=float(shape.itemsize * (tensors + 2 * gathered)),
+        parts=max(1, shape.n * shape.oh),
+    )
+
+
+def _waste(shape, nv):
+    """Pixels in all lanes over those there are."""
+    vl, _ = panels.tiles(shape)
+    width = shape.ow if reads_lines(shape, nv, max(1, shape.ow)) and (shape.r, shape.s) != (1, 1) else shape.oh * shape.ow
+    return padded(width, vl) / width if width else 1.0
+
+
+def _efficiency(shape, nv):
+    """Of the micro-kernel: enough sums to hide their latency, and few loads to each, of which one in three spans two cache lines."""
+    _, mr = panels.tiles(shape)
+    rows = shape.group_k / -(-shape.group_k // mr[nv - 1])
+    sums, loads = rows * nv, rows + 1.4 * nv + 1
+    return min(1.0, sums / 8, 1 / (0.6 + 0.5 * loads / sums))
 
 
 # Those that a block is multiplied by, and where in their first output plane it begins.

@@ -2,7 +2,11 @@
  *
  * A register tile is mr filters x nv spots: a step loads the vector that lies as far from each spot as the tap and
  * channel say, and multiplies it by an element of every filter. Copied to a panel first (`gather`), windows would be
- * aligned and filled to the last lane, which pays for itself only where many filters run over them. */
+ * aligned and filled to the last lane, which pays for itself only where many filters run over them.
+ *
+ * Lines of the band come from the second-level cache in more and shorter pieces than the hardware foresees, so what the
+ * spots on the right of a tile's will read is asked for (1 to 3 filters of 16 to 32 channels: 1.2 to 1.4 times as
+ * fast). */
 
 static ALWAYS_INLINE void lines_tile(const int mr, const int nv, const convopt_spot *spot, ptrdiff_t depth,
                                      const ptrdiff_t *offset, const REAL *filter, ptrdiff_t pitch, const REAL *band,
@@ -18,6 +22,7 @@ static ALWAYS_INLINE void lines_tile(const int mr, const int nv, const convopt_s
     do {
         vec column[CONVOPT_MAX_NV];
         UNROLL for (int v = 0; v < nv; v++) column[v] = load(from[v] + *offset);
+        UNROLL for (int v = 0; v < nv; v += LINE_VECTORS) __builtin_prefetch(from[v] + *offset + nv * VL);
         UNROLL for (int i = 0; i < mr; i++) {
             const int row = i % BASE_ROWS;
             const vec element = broadcast(x[i / BASE_ROWS][row == 3 ? three : row * pitch]);
