@@ -34,7 +34,7 @@ SHAPES = {
     "lenet_first": (9, 28, 28, 1, 5, 5, 1, 32, 1, "SAME", 1),
     "one_by_one": (1, 9, 7, 13, 1, 1, 13, 33, 1, "VALID", 1),
     "one_by_one_strided": (2, 9, 8, 13, 1, 1, 13, 9, (3, 2), "SAME", 1),
-    "wide_row": (1, 1, 1500, 2, 1, 9, 2, 5, 1, "SAME", 1),
+    "wide_row": (1, 1, 1500, 31, 1, 9, 31, 5, 1, "SAME", 1),
     "dilated": (1, 19, 23, 3, 3, 5, 3, 17, 1, "SAME", (4, 3)),
     "dilated_strided": (1, 19, 23, 4, 3, 4, 4, 18, (3, 2), "SAME", (2, 5)),
     "grouped": (2, 11, 12, 12, 3, 3, 4, 21, 1, "SAME", 1),
@@ -96,7 +96,13 @@ def test_every_tile_height_and_width_of_nchw(isa, dtype):
 
 def test_windows_of_nchw_beyond_the_caches(isa):
     """Windows that fill half of L1 within one tile, in parts of rows and with every stride."""
-    for size, c, k, taps, strides in (((3, 700), 40, 3, 5, (1, 1)), ((30, 65), 9, 20, 3, (2, 3)), ((45, 47), 3, 30, 11, (4, 4))):
+    for size, c, k, taps, strides in (
+        ((3, 1700), 40, 3, 5, (1, 1)),
+        ((3, 1701), 40, 70, 3, (1, 1)),
+        ((2, 2 * 1703), 41, 9, 3, (1, 2)),
+        ((30, 65), 9, 20, 3, (2, 3)),
+        ((45, 47), 3, 30, 11, (4, 4)),
+    ):
         shape = ConvShape(1, *size, c, k, taps, taps, strides, pads=((2, 1), (1, 3)), data_format="NCHW")
         for params in im2col.candidates(shape):
             check(shape, params, "integer", threads=2)

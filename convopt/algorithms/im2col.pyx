@@ -18,7 +18,7 @@ from convopt.algorithms.panels cimport pack_panels, whole
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue
 
 NAME = "im2col"
-REVISION = 8
+REVISION = 9
 LAYOUTS = ("NHWC", "NCHW")
 SPREADS_NONFINITE = False
 

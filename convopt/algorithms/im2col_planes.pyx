@@ -7,7 +7,7 @@ copies the pixels of a block into a panel as Q = R*S*C/groups rows of `nr` pixel
 each output plane is written in long pieces: what follows a line is written next, not after lines of all other planes.
 """
 
-from convopt.algorithms import panels
+from convopt.algorithms import panels, pointwise_planes
 from convopt.algorithms.contract import Work
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -52,7 +52,7 @@ def widths(shape):
 def work(shape, params):
     """A window may be written to a panel and read from it; tensors and filters move once."""
     pixels = shape.n * shape.oh * shape.ow
-    gathered = 0 if shape.r == shape.s == 1 or reads_lines(shape, params["nv"], max(1, shape.ow)) else pixels * shape.depth * shape.groups
+    gathered = 0 if _is_pointwise(shape) or reads_lines(shape, params["nv"], max(1, shape.ow)) else pixels * shape.depth * shape.groups
     tensors = shape.n * shape.h * shape.w * shape.c + pixels * shape.k + shape.depth * shape.k
     return Work(
         gemm_flops=2.0 * pixels * shape.k * shape.depth * _waste(shape, params["nv"]),
@@ -63,15 +63,20 @@ def work(shape, params):
     )
 
 
+def _is_pointwise(shape):
+    """Whether ``pointwise_planes`` serves the shape, whose pixels follow each other from row to row."""
+    return pointwise_planes.why_not(shape) is None
+
+
 def _waste(shape, nv):
     """Pixels in all lanes over those there are."""
     vl, _ = panels.tiles(shape)
-    width = shape.ow if reads_lines(shape, nv, max(1, shape.ow)) and (shape.r, shape.s) != (1, 1) else shape.oh * shape.ow
+    width = shape.ow if not _is_pointwise(shape) and reads_lines(shape, nv, max(1, shape.ow)) else shape.oh * shape.ow
     return padded(width, vl) / width if width else 1.0
 
 
 def _efficiency(shape, nv):
-    """Of the micro-kernel: enough sums to hide their latency, and few loads to each, of which one in three spans two cache lines."""
+    """Of the micro-kernel: enough sums to hide their latency, and few loads to each; two vectors in five span two cache lines."""
     _, mr = panels.tiles(shape)
     rows = shape.group_k / -(-shape.group_k // mr[nv - 1])
     sums, loads = rows * nv, rows + 1.4 * nv + 1
@@ -104,7 +109,7 @@ cdef class Implementation(Banded):
         self.panel_count = max(<ptrdiff_t>1, PANELS_BYTES // self.panel_bytes)
         # One divisor after the other: strides may be so large that their product is beyond all integers.
         self.cut(max(<ptrdiff_t>(4 * self.nr), BLOCK_BYTES // (self.conv.group_c * item) // self.conv.stride_h // self.conv.stride_w))
-        self.most_spots = self.nv * max(<ptrdiff_t>1, STEP_BYTES // (self.conv.r * self.conv.stride_w * self.conv.group_c * self.nr * item))
+        self.most_spots = self.nv * max(<ptrdiff_t>1, STEP_BYTES // (self.conv.r * self.phases() * self.conv.group_c * self.nr * item))
         self.in_lines = reads_lines(shape, self.nv, max(1, -(-shape.ow // self.segments)))
 
     cdef size_t packed_size(self) noexcept nogil:
@@ -136,7 +141,7 @@ cdef class Implementation(Banded):
 
     cdef ptrdiff_t phases(self) noexcept nogil:
         """Sorts of columns, by their remainder modulo the stride, that windows reach."""
-        return min(self.conv.stride_w, self.band_width)
+        return min(self.conv.stride_w, (self.conv.s - 1) * self.conv.dilation_w + 1)
 
     cdef ptrdiff_t phase_columns(self) noexcept nogil:
         """Of one row, at most."""

@@ -65,7 +65,7 @@ cdef class Implementation(Convolver):
     cdef Buffer tile_y, tile_x               # first output pixel of each row and column of tiles
     cdef ptrdiff_t tile_rows, tile_columns, tiles
     cdef ptrdiff_t frequencies, filters      # per tile; values of a transformed filter
-    cdef int nv, nr, mr
+    cdef int nv, nr
     cdef ptrdiff_t vectors, panels           # of output channels of one group; filter panels, at most nv vectors wide
     cdef ptrdiff_t runs                      # parts that the sum over channels is made of
     cdef ptrdiff_t block_tiles, run_tiles    # the most tiles of one block; the fewest of a thread's run, whole blocks of small ones
@@ -85,7 +85,6 @@ cdef class Implementation(Convolver):
         self.frequencies, self.filters = frequencies(form), filter_values(form)
         self.nv = params["nv"]
         self.nr = self.nv * self.kernels.vl
-        self.mr = self.kernels.mr[self.nv]
         self.vectors = -(-shape.group_k // self.kernels.vl)
         self.panels = (self.vectors + self.nv - 1) // self.nv
         if EVEN_FROM <= self.panels < self.vectors:

@@ -58,7 +58,9 @@ typedef void convopt_windows(int nv, ptrdiff_t rows, ptrdiff_t step, ptrdiff_t c
  *
  *   out[spot.out + k*ldo + l] = epilogue( sum_{q < depth} weights[k*pitch + q] * band[spot.in + offsets[q] + l] )
  *
- * in register tiles of `nv` spots. A whole vector is read at each of these. epilogue->bias is NULL. All counts >= 1. */
+ * in register tiles of `nv` spots, 1 <= nv <= nv_max. A whole vector is read at each of these, whatever its lanes from
+ * `count` on hold. Spots may share outputs, which are written once more then. epilogue->bias is NULL, row_bias NULL or
+ * a value for each filter. All counts >= 1. */
 typedef struct {
     ptrdiff_t in, out;
     int count;
@@ -75,7 +77,8 @@ typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *fr
  * Runs are copied in chunks: up to CONVOPT_GATHER_SLACK bytes past the longest run's end at each from + row[i] + run[j]
  * are read, and as many past the end of a row of `to` are written. Rows are written in order, so that a later row
  * (or run) may begin where an earlier one ends. The total of length[] is at most ldt. */
-#define CONVOPT_GATHER_SLACK 192
+#define CONVOPT_GATHER_SLACK 192 /* as much as bands have behind them: also for `pad`, and for the vectors of `lines` \
+                                  */
 typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run,
                             const ptrdiff_t *length, const void *from, void *to, ptrdiff_t ldt);
 /* Winograd: an axis of the image is cut into tiles of `outputs` pixels of output, which `inputs` pixels of input reach;
