@@ -76,9 +76,9 @@ typedef void convopt_transpose(ptrdiff_t rows, ptrdiff_t columns, const void *fr
 /* Row i of `to` is runs from `from` laid end to end: from[row[i] + run[j] + e], 0 <= e < length[j], j = 0 .. runs-1.
  * Runs are copied in chunks: up to CONVOPT_GATHER_SLACK bytes past the longest run's end at each from + row[i] + run[j]
  * are read, and as many past the end of a row of `to` are written. Rows are written in order, so that a later row
- * (or run) may begin where an earlier one ends. The total of length[] is at most ldt. */
-#define CONVOPT_GATHER_SLACK 192 /* as much as bands have behind them: also for `pad`, and for the vectors of `lines` \
-                                  */
+ * (or run) may begin where an earlier one ends. The total of length[] is at most ldt. What drivers keep behind their
+ * bands for this also serves `pad` and the whole vectors of `lines`. */
+#define CONVOPT_GATHER_SLACK 192
 typedef void convopt_gather(ptrdiff_t rows, const ptrdiff_t *row, ptrdiff_t runs, const ptrdiff_t *run,
                             const ptrdiff_t *length, const void *from, void *to, ptrdiff_t ldt);
 /* Winograd: an axis of the image is cut into tiles of `outputs` pixels of output, which `inputs` pixels of input reach;
