@@ -214,19 +214,20 @@ cdef class Implementation(Banded):
     cdef void multiply_lines(self, const Block *block, const Band *band, const Filters *filters, const ptrdiff_t *offsets,
                              Spot *spots) noexcept nogil:
         """So few spots at a time that their windows stay in L1 for all filters."""
-        cdef ptrdiff_t vl = self.kernels.vl, across = (block.width + vl - 1) // vl, first = 0, last, index, row, column
-        cdef Spot *spot
-        while first < block.rows * across:
-            last = min(first + self.most_spots, block.rows * across)
-            spot = spots
-            for index in range(first, last):
-                row, column = index // across, index % across * vl
-                column = max(<ptrdiff_t>0, min(column, block.width - vl))    # the last ones are whole too, if need be once more
-                spot.source, spot.out, spot.count = row * band.step + column, row * self.conv.ow + column, <int>min(vl, block.width)
-                spot += 1
-            self.kernels.lines(self.nv, filters.count, last - first, spots, self.depth, offsets, filters.data, self.pitch, band.data,
+        cdef ptrdiff_t vl = self.kernels.vl, row = 0, column = 0, begin, count
+        while row < block.rows:
+            count = 0
+            while count < self.most_spots and row < block.rows:
+                begin = max(<ptrdiff_t>0, min(column, block.width - vl))    # a row's last spot is whole too, if need be once more
+                spots[count].source, spots[count].out = row * band.step + begin, row * self.conv.ow + begin
+                spots[count].count = <int>min(vl, block.width)
+                count += 1
+                column += vl
+                if column >= block.width:
+                    column = 0
+                    row += 1
+            self.kernels.lines(self.nv, filters.count, count, spots, self.depth, offsets, filters.data, self.pitch, band.data,
                                filters.out, self.conv.oh * self.conv.ow, &filters.epilogue)
-            first = last
 
     cdef void multiply_panels(self, const Block *block, const Band *band, const Filters *filters, ptrdiff_t *offsets,
                               char *memory) noexcept nogil:
