@@ -11,6 +11,9 @@ from verify import UNIT, data, run
 
 from convopt.algorithms import direct, reference, winograd
 from convopt.algorithms.memory import Buffer
+from convopt.algorithms.winograd_blocks import Blocks
+from convopt.algorithms.winograd_folded import FoldedBlocks
+from convopt.algorithms.winograd_tiles import MOST_FOLDED
 from convopt.shape import ConvShape
 
 # Largest error in units of u max conv(|x|, |w|), and largest relative L2 error on data without wide spread, in units of u.
@@ -53,7 +56,24 @@ SHAPES = {
     "strided_row_of_three": (1, 13, 30, 5, 1, 3, 5, 16, "SAME", 1, (3, 2)),
 }
 
+#: Strides that become channels.
+FOLDED = {
+    "first_layer": (2, 30, 41, 3, 7, 7, 3, 35, "SAME", 1, 2),
+    "first_layer_padded_oddly": (1, 29, 32, 3, 7, 7, 3, 16, ((3, 3), (3, 3)), 1, 2),
+    "stride_of_four": (1, 59, 63, 3, 11, 11, 3, 20, "VALID", 1, 4),
+    "gray": (1, 26, 35, 1, 5, 6, 1, 9, "SAME", 1, 2),
+    "deep": (1, 23, 21, 40, 7, 7, 40, 18, "SAME", 1, 3),
+    "strides_of_two_and_one": (1, 19, 21, 6, 5, 3, 6, 34, ((0, 3), (1, 1)), 1, (2, 1)),
+    "strides_of_three_and_two": (2, 27, 22, 5, 8, 3, 5, 17, "SAME", 1, (3, 2)),
+    "a_tap_per_phase_along_rows": (1, 18, 33, 7, 5, 3, 7, 9, "SAME", 1, (2, 4)),
+    "a_tap_along_columns": (1, 14, 29, 7, 1, 7, 7, 9, "VALID", 1, (3, 2)),
+    "fewer_pixels_than_a_tile": (3, 1, 2, 3, 3, 3, 3, 5, "SAME", 1, 2),
+    "only_padding_between": (1, 3, 2, 2, 5, 5, 2, 3, ((6, 9), (11, 4)), 1, 2),
+}
+SHAPES |= FOLDED
+
 TAPS_AND_STRIDES = [(1, 1), (1, 2), (2, 1), (3, 1), (3, 1), (3, 2), (4, 1), (4, 2), (5, 1), (5, 2), (6, 1), (6, 2), (7, 1), (7, 2)]
+STEEP = [(1, 3), (2, 3), (4, 3), (5, 4), (6, 5), (7, 4), (11, 4)]
 
 
 def shape_of(row, dtype="float32"):
@@ -91,7 +111,7 @@ def test_holds_its_bound(isa, name, kind, dtype):
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(
     st.tuples(*[st.integers(1, 3), st.integers(1, 27), st.integers(1, 27)]),
-    st.tuples(*[st.sampled_from(TAPS_AND_STRIDES)] * 2),
+    st.one_of(st.tuples(*[st.sampled_from(TAPS_AND_STRIDES)] * 2), st.tuples(*[st.sampled_from(TAPS_AND_STRIDES + STEEP)] * 2)),
     st.tuples(*[st.integers(1, 40), st.sampled_from([1, 1, 1, 2, 3]), st.integers(1, 70)]),
     st.tuples(*[st.sampled_from([1, 1, 2, 3])] * 2),
     st.tuples(*[st.integers(0, 6)] * 4),
@@ -102,7 +122,7 @@ def test_any_shape_holds_its_bound(isa, size, taps_and_strides, channels, dilati
     (n, h, w), (group_c, groups, group_k) = size, channels
     (r, s), strides = zip(*taps_and_strides, strict=True)
     shape = ConvShape(n, h, w, group_c * groups, group_k * groups, r, s, strides, dilations, (pads[:2], pads[2:]), groups, "NHWC", dtype)
-    if not shape.is_empty and (r, s) != (1, 1):
+    if not shape.is_empty and winograd.why_not(shape) is None:
         for params in winograd.candidates(shape):
             check(shape, params, "normal", threads=threads, at_end=threads % 2 == 0)
 
@@ -144,7 +164,7 @@ def test_large_tiles_are_within_the_default_tolerance(isa):
         assert winograd.expected_error(shape, params) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["odd", "valid", "wide_groups", "dilated", "five", "column_of_seven", "strided"])
+@pytest.mark.parametrize("name", ["odd", "valid", "wide_groups", "dilated", "five", "column_of_seven", "strided", "first_layer"])
 def test_same_bits_every_time_and_for_any_number_of_threads(isa, name):
     shape = shape_of(SHAPES[name])
     rng = np.random.default_rng(1)
@@ -171,7 +191,7 @@ def test_threads_share_one_block_of_few_tiles(isa, threads):
         check(shape, params, "normal", threads=threads)
 
 
-@pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated", "row_of_seven", "strided"])
+@pytest.mark.parametrize("name", ["even", "grouped", "one_pixel", "dilated", "row_of_seven", "strided", "first_layer", "deep"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_workspace_is_as_large_as_it_says(isa, name, threads):
     shape = shape_of(SHAPES[name])
@@ -185,8 +205,9 @@ def test_workspace_is_as_large_as_it_says(isa, name, threads):
     assert ctypes.string_at(workspace.address + needed, beyond) == b"\xa5" * beyond
 
 
-def test_new_filters_replace_the_old_by_any_number_of_threads(isa):
-    shape = shape_of(SHAPES["wide_groups"])
+@pytest.mark.parametrize("name", ["wide_groups", "stride_of_four"])
+def test_new_filters_replace_the_old_by_any_number_of_threads(isa, name):
+    shape = shape_of(SHAPES[name])
     rng = np.random.default_rng(1)
     x = rng.standard_normal(shape.input_shape).astype(np.float32)
     old, new = (rng.standard_normal(shape.filters_shape).astype(np.float32) for _ in range(2))
@@ -212,7 +233,9 @@ def test_nan_passes_the_activation(isa):
 
 
 def test_says_why_it_cannot():
-    assert "(3, 1)" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 3, 3, (3, 1)))
+    assert "(4, 4)" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 4, 4, (4, 4)))
+    assert "(3, 3)" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 4, 4, (3, 3), groups=2))
+    assert "(3, 2)" in winograd.why_not(ConvShape(1, 18, 18, 4, 4, 5, 5, (3, 2), (2, 1)))
     assert "2x2" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 2, 2, (2, 2)))
     assert "9x9" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 9, 9))
     assert "1x1" in winograd.why_not(ConvShape(1, 8, 8, 4, 4, 1, 1))
@@ -224,3 +247,12 @@ def test_says_why_it_cannot():
 def test_default_wastes_little(isa, size, t):
     """Large tiles save multiplications, unless most of them lies outside the image."""
     assert winograd.candidates(ConvShape(1, size, size, 64, 64, 3, 3, pads=((1, 1), (1, 1))))[0]["t"] == t
+
+
+def test_strides_are_folded_where_channels_are_few_or_there_is_no_other_way():
+    def kind(c, taps, stride, **options):
+        shape = ConvShape(1, 40, 40, c, 8, taps, taps, (stride, stride), **options)
+        return type(winograd.Implementation(shape, winograd.candidates(shape)[0]))
+
+    assert kind(3, 7, 2) is kind(64, 7, 4) is kind(MOST_FOLDED, 3, 2) is FoldedBlocks
+    assert kind(64, 7, 2) is kind(3, 7, 1) is kind(4, 7, 2, groups=2) is kind(3, 5, 2, dilations=(2, 2)) is Blocks

@@ -12,7 +12,7 @@ An algorithm is one module with
 * ``row_step(shape, params) -> int | None``: output rows that it computes together, None where it wants all rows at once: how
   a tensor of another layout is divided into parts, each with the same parameters;
 * ``work(shape, params, threads) -> Work``: what it will do, for the cost model;
-* a subclass of ``Convolver`` under the name ``Implementation``.
+* ``Implementation(shape, params)``, a subclass of ``Convolver`` or a function that chooses one.
 
 A Convolver is an algorithm made ready for one problem: it holds the geometry and the packed filters, nothing that a
 call changes, so any number of threads may ``run`` it at once, each with a workspace of its own.

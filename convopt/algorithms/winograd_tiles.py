@@ -1,4 +1,9 @@
-"""Tiles for Winograd convolution: which transforms serve a shape, how wide blocks and panels are, what they cost and how they round."""
+"""Tiles for Winograd convolution: which transforms serve a shape, how wide blocks and panels are, what they cost and how they round.
+
+Strides may be *folded*: the pixels that a stride skips become channels, and what is left is a convolution of stride 1 of
+fewer taps. Along an axis of stride s, tap r = s*a + p of output o acts on pixel s*(o + a) + p - pad, which is channel p of pixel
+o + a of the folded image ("space to depth"). It is never made: tiles are read from the image as if it were (``winograd_folded``).
+"""
 
 from __future__ import annotations
 
@@ -32,6 +37,10 @@ ERROR = 2e-8
 FLOAT64_OVER_FLOAT32 = 2.0**-29
 ONE_TAP = cooktoom.Axis(1, 1, 1)
 
+#: Most channels whose strides are folded where a stride of 2 is served without, too: the other way has fewer products, but several
+#: times the frequencies, which takes longer to transform than to multiply where channels are few.
+MOST_FOLDED = 24
+
 
 def why_not(shape: ConvShape) -> str | None:
     """The reason Winograd cannot serve a shape, None where it can."""
@@ -41,8 +50,9 @@ def why_not(shape: ConvShape) -> str | None:
         return None
     known = {stride: sorted({axis.taps for axis in cooktoom.AXES if axis.stride == stride}) for stride in (1, 2)}
     served = (f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items())
-    return f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has " + ", ".join(
-        served
+    return (
+        f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has "
+        f"{', '.join(served)}, and without groups or dilations any stride that leaves 2 to 7 taps for each of its phases"
     )
 
 
@@ -60,7 +70,7 @@ def candidates(shape: ConvShape) -> list[dict[str, int]]:
         tiles = max(1, tile_count(shape, t))
         near = {"t": t, "nv": tall, "tiles": min(tiles, tiles_in_l2(shape, t, tall))}
         wide = {"t": t, "nv": widest, "tiles": min(tiles, MOST_TILES)}
-        filter_bytes = filter_values(forms(shape)[t]) * shape.group_c * shape.group_k * shape.itemsize
+        filter_bytes = filter_values(forms(shape)[t]) * depth(shape) * shape.group_k * shape.itemsize
         both = [wide, near] if filter_bytes >= WIDE_FROM_BYTES else [near, wide]
         found += both if near != wide else [near]
     return found
@@ -69,7 +79,7 @@ def candidates(shape: ConvShape) -> list[dict[str, int]]:
 def tiles_in_l2(shape: ConvShape, t: int, nv: int) -> int:
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
     (vl, mr), form = panels.tiles(shape), forms(shape)[t]
-    tile_bytes = frequencies(form) * (shape.group_c + vl * (nv + 1)) * shape.itemsize
+    tile_bytes = frequencies(form) * (depth(shape) + vl * (nv + 1)) * shape.itemsize
     rows = frequencies(form) / filter_values(form)  # of products with each filter value, per tile
     return max(mr[nv - 1], int(LEAST_REGISTER_TILES * mr[nv - 1] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
 
@@ -77,7 +87,7 @@ def tiles_in_l2(shape: ConvShape, t: int, nv: int) -> int:
 def expected_error(shape: ConvShape, params: dict[str, int]) -> float:
     """Measured: it grows with the tiles of both axes and as the square root of the channels of a run, hardly with the taps."""
     growth = 1.0
-    run = min(shape.group_c, CHANNELS_OF_RUN[params["t"]])
+    run = min(depth(shape), CHANNELS_OF_RUN[params["t"]])
     for axis in forms(shape)[params["t"]]:
         growth *= GROWTH[axis.tile]
     return ERROR * growth * float((16 + run) ** 0.5) * (1.0 if shape.dtype == "float32" else FLOAT64_OVER_FLOAT32)
@@ -97,32 +107,66 @@ def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
     padded_k = vectors * vl * shape.groups
     points = frequencies(form)
     tensors = shape.n * (shape.h * shape.w * shape.c + shape.oh * shape.ow * shape.k)
-    filters = shape.group_c * padded_k * filter_values(form)
-    between = 2.0 * shape.itemsize * tiles * points * (shape.c + padded_k)
+    filters = depth(shape) * padded_k * filter_values(form)
+    lanes = shape.groups * input_lanes(shape, vl)
+    between = 2.0 * shape.itemsize * tiles * points * (lanes + padded_k)
+    transforming = form[1].taps * form[0].filters * (form[0].taps + form[1].filters)
     fits = params["tiles"] <= tiles_in_l2(shape, params["t"], min(2, params["nv"]))
     return Work(
-        gemm_flops=2.0 * tiles * points * shape.group_c * padded_k,
+        gemm_flops=2.0 * tiles * points * depth(shape) * padded_k,
         gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
-        vector_flops=8.0 * tiles * points * (shape.c + padded_k),
+        vector_flops=8.0 * tiles * points * (lanes + padded_k),
         moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
         parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
         near_bytes=between if fits else 0.0,
-        packing_flops=2.0 * shape.group_c * padded_k * shape.s * form[0].filters * (shape.r + form[1].filters) * 8 / shape.itemsize,
+        packing_flops=2.0 * depth(shape) * padded_k * transforming * 8 / shape.itemsize,
     )
 
 
 def forms(shape: ConvShape) -> dict[int, Form]:
     """{t: (axis of the height, axis of the width)}: each the axis with the largest transform up to t, or of one tap."""
-    choices = []
-    for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True):
-        choices.append([ONE_TAP] if taps == 1 else [axis for axis in cooktoom.AXES if (axis.taps, axis.stride) == (taps, stride)])
-    largest = max(axis.tile for axis in cooktoom.AXES) if 1 in (shape.r, shape.s) else cooktoom.LARGEST_SQUARE
+    kernel, strides = (shape.r, shape.s), shape.strides
+    if is_folded(shape):
+        kernel, strides = (-(-shape.r // strides[0]), -(-shape.s // strides[1])), (1, 1)
+    choices = [[ONE_TAP] if taps == 1 else _axes(taps, stride) for taps, stride in zip(kernel, strides, strict=True)]
+    largest = max(axis.tile for axis in cooktoom.AXES) if 1 in kernel else cooktoom.LARGEST_SQUARE
     found = {}
     for t in sorted({axis.tile for axes in choices for axis in axes if 1 < axis.tile <= largest}):
         high, wide = (max((axis for axis in axes if axis.tile <= t), key=lambda axis: axis.tile, default=None) for axes in choices)
         if high is not None and wide is not None:
             found[t] = high, wide
     return found
+
+
+def is_folded(shape: ConvShape) -> bool:
+    """Whether strides are folded."""
+    strided = [(taps, stride) for taps, stride in zip((shape.r, shape.s), shape.strides, strict=True) if min(taps, stride) > 1]
+    if not strided or shape.groups > 1 or shape.dilations != (1, 1):
+        return False
+    return shape.c <= MOST_FOLDED or not all(_axes(*axis) for axis in strided)
+
+
+def phases(shape: ConvShape) -> tuple[int, int]:
+    """Rows and columns of the image that are channels of one folded pixel; 1 where nothing is folded."""
+    if not is_folded(shape):
+        return 1, 1
+    return min(shape.strides[0], shape.r), min(shape.strides[1], shape.s)
+
+
+def depth(shape: ConvShape) -> int:
+    """Channels that a product sums over, those of all phases."""
+    high, wide = phases(shape)
+    return high * wide * shape.group_c
+
+
+def input_lanes(shape: ConvShape, vl: int) -> int:
+    """Lanes in which a pixel of a group is transformed: a folded one's columns lie side by side, its rows do not."""
+    high, wide = phases(shape)
+    return high * -(-wide * shape.group_c // vl) * vl
+
+
+def _axes(taps: int, stride: int) -> list[cooktoom.Axis]:
+    return [axis for axis in cooktoom.AXES if (axis.taps, axis.stride) == (taps, stride)]
 
 
 def frequencies(form: Form) -> int:
@@ -156,5 +200,5 @@ def _cost(shape: ConvShape, t: int) -> float:
 
 def _efficiency(shape: ConvShape, t: int) -> float:
     """Of the micro-kernel, which loads and stores its sums once per run of channels."""
-    depth = shape.group_c / -(-shape.group_c // CHANNELS_OF_RUN[t])
-    return depth / (depth + 8)
+    run = depth(shape) / -(-depth(shape) // CHANNELS_OF_RUN[t])
+    return run / (run + 8)

@@ -1,11 +1,4 @@
-"""Winograd convolution: fewer multiplications, by transforming small overlapping tiles of the input.
-
-Each t x t tile of input and each filter is transformed (see kernels/cooktoom.py); in the transformed domain the
-convolution is one product per frequency, summed over channels: t*t small GEMMs on the micro-kernel that direct uses. The
-output transform turns t x t sums into m x m pixels, m = t - r + 1. The two axes of an image are independent: each has its
-own t and m, and one of a single tap is left alone, whatever its stride. Dilation d splits an image into d*d interleaved
-ones, which only changes where tiles start and how far apart their pixels lie. Stride 2 makes the even and the odd pixels
-of an axis two convolutions of stride 1, each with every other tap, whose results are summed by the output transform.
+"""Blocks of Winograd tiles: transformed, multiplied by filter panels, transformed back.
 
 Loops, outermost first: share of a thread (tiles x filter panels) > block of tiles, whose transformed input stays in L2 >
 filter panel > frequency > run of channels > register tile; bias, activation and the output transform follow each panel. The
@@ -14,23 +7,17 @@ the register tiles of one run, which share its filters in L1, fetch those of the
 a block. Where tiles are too few for all threads, some of these have the same block, each its own copy, and take panels of it.
 """
 
-# The contract's functions first, which are there only to be found here.
-from convopt.algorithms.winograd_tiles import candidates, expected_error, row_step, why_not, work  # no-cython-lint
-from convopt.algorithms.winograd_tiles import CHANNELS_OF_RUN, READING_FILTERS, filter_values, forms, frequencies, tile_starts
+from convopt.algorithms.winograd_tiles import CHANNELS_OF_RUN, READING_FILTERS, depth, filter_values, forms, frequencies
+from convopt.algorithms.winograd_tiles import input_lanes, tile_starts
 from convopt.kernels import cooktoom
 
 from cython.parallel cimport prange
 
-from convopt.algorithms.contract cimport Call, Convolver
+from convopt.algorithms.contract cimport Call
 from convopt.algorithms.memory cimport Buffer
 from convopt.algorithms.panels cimport whole
 from convopt.algorithms.shares cimport Share, next_run, share_begin
 from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Epilogue, WinogradAxis, WinogradTile
-
-NAME = "winograd"
-REVISION = 7
-LAYOUTS = ("NHWC",)
-SPREADS_NONFINITE = True
 
 cdef enum:
     EVEN_FROM = 8    # so many panels are made an even number, which two threads can share: one more costs the others little
@@ -58,19 +45,8 @@ cdef Buffer _doubles(matrix):
     return buffer
 
 
-cdef class Implementation(Convolver):
-    cdef const WinogradAxis *h
-    cdef const WinogradAxis *w
-    cdef Buffer g_h, g_w                     # filter transforms, values x taps
-    cdef Buffer tile_y, tile_x               # first output pixel of each row and column of tiles
-    cdef ptrdiff_t tile_rows, tile_columns, tiles
-    cdef ptrdiff_t frequencies, filters      # per tile; values of a transformed filter
-    cdef int nv, nr
-    cdef ptrdiff_t vectors, panels           # of output channels of one group; filter panels, at most nv vectors wide
-    cdef ptrdiff_t runs                      # parts that the sum over channels is made of
-    cdef ptrdiff_t block_tiles, run_tiles    # the most tiles of one block; the fewest of a thread's run, whole blocks of small ones
-    cdef ptrdiff_t v_tile, v_frequency       # strides of the transformed input, elements
-    cdef ptrdiff_t q_tile, q_frequency       # strides of the sums, elements
+cdef class Blocks(Convolver):
+    """The Convolver of strides that are not folded."""
 
     def __init__(self, shape, dict params):
         form = form_h, form_w = forms(shape)[params["t"]]
@@ -89,9 +65,12 @@ cdef class Implementation(Convolver):
         self.panels = (self.vectors + self.nv - 1) // self.nv
         if EVEN_FROM <= self.panels < self.vectors:
             self.panels += self.panels % 2
-        self.v_tile = self.odd_lines(-(-shape.group_c // self.kernels.vl) * self.kernels.vl)
+        self.depth = depth(shape)
+        self.step_h, self.step_w = shape.dilations
+        self.pixels_h, self.pixels_w = self.h.inputs, self.w.inputs
+        self.v_tile = self.odd_lines(input_lanes(shape, self.kernels.vl))
         self.q_tile = self.nr
-        self.runs = -(-shape.group_c // CHANNELS_OF_RUN[params["t"]])
+        self.runs = -(-self.depth // CHANNELS_OF_RUN[params["t"]])
         self.block_tiles = params["tiles"]
         self.run_tiles = 2 * READING_FILTERS    # a thread's run reads the filters once more
         self.run_tiles = whole(self.run_tiles, min(self.block_tiles, self.run_tiles))
@@ -118,14 +97,18 @@ cdef class Implementation(Convolver):
         return panel * self.vectors // self.panels * self.kernels.vl
 
     cdef size_t packed_size(self) noexcept nogil:
-        return self.conv.groups * self.padded_k() * self.filters * self.conv.group_c * self.conv.itemsize
+        return self.conv.groups * self.padded_k() * self.filters * self.depth * self.conv.itemsize
 
     cdef size_t table_size(self) noexcept nogil:
         return (self.block_tiles * sizeof(WinogradTile) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
 
+    cdef size_t blocks_size(self) noexcept nogil:
+        """Bytes of a block's transformed input and sums."""
+        return self.frequencies * (self.v_frequency + self.q_frequency) * self.conv.itemsize
+
     cdef size_t part_size(self) noexcept nogil:
         """Scratch bytes of one share: table of tiles, transformed input, sums."""
-        return self.table_size() + self.frequencies * (self.v_frequency + self.q_frequency) * self.conv.itemsize
+        return self.table_size() + self.blocks_size()
 
     cdef size_t workspace_size(self, int threads) noexcept nogil:
         return threads * self.part_size()
@@ -133,25 +116,29 @@ cdef class Implementation(Convolver):
     cdef const char *panel(self, ptrdiff_t group, ptrdiff_t offset) noexcept nogil:
         """Packed filters of the panel that starts `offset` output channels into a group."""
         cdef ptrdiff_t column = group * self.padded_k() + offset
-        return <const char *>self.packed.data + column * self.filters * self.conv.group_c * self.conv.itemsize
+        return <const char *>self.packed.data + column * self.filters * self.depth * self.conv.itemsize
 
     cdef void pack(self, const void *filters, int threads) noexcept nogil:
+        cdef const char *taps = self.taps(filters)
         cdef ptrdiff_t column, columns = self.columns()
         if threads <= 1:
             for column in range(columns):
-                self.pack_panel(filters, column)
+                self.pack_panel(taps, column)
         else:
             for column in prange(columns, num_threads=threads, schedule="static"):
-                self.pack_panel(filters, column)
+                self.pack_panel(taps, column)
 
-    cdef void pack_panel(self, const void *filters, ptrdiff_t column) noexcept nogil:
+    cdef const char *taps(self, const void *filters) noexcept nogil:
+        """Filters as taps along the height x along the width x channels summed over x output channels."""
+        return <const char *>filters
+
+    cdef void pack_panel(self, const char *taps, ptrdiff_t column) noexcept nogil:
         cdef ptrdiff_t group = column // self.panels, offset = self.panel_begin(column % self.panels)
         cdef ptrdiff_t wide = self.panel_begin(column % self.panels + 1) - offset
-        cdef const char *source = <const char *>filters + (group * self.conv.group_k + offset) * self.conv.itemsize
         self.kernels.winograd_filter(
-            self.h, self.w, <const double *>self.g_h.data, <const double *>self.g_w.data, self.conv.group_c,
-            min(wide, self.conv.group_k - offset), source, self.conv.k, self.conv.group_c * self.conv.k,
-            self.conv.s * self.conv.group_c * self.conv.k, <void *>self.panel(group, offset), wide)
+            self.h, self.w, <const double *>self.g_h.data, <const double *>self.g_w.data, self.depth,
+            min(wide, self.conv.group_k - offset), taps + (group * self.conv.group_k + offset) * self.conv.itemsize, self.conv.k,
+            self.depth * self.conv.k, self.w.taps * self.depth * self.conv.k, <void *>self.panel(group, offset), wide)
 
     cdef void run(self, const Call *call) noexcept nogil:
         cdef int rows = self.tile_parts(call.threads)
@@ -172,7 +159,7 @@ cdef class Implementation(Convolver):
         """
         cdef ptrdiff_t tiles, columns, groups, blocks
         cdef double products, transforms, traffic, cost, best_cost = 0
-        cdef double vectors = <double>((self.conv.group_c + self.kernels.vl - 1) // self.kernels.vl)
+        cdef double vectors = <double>((self.depth + self.kernels.vl - 1) // self.kernels.vl)
         cdef int p, q, best = 0
         for p in range(1, threads + 1):
             q = threads // p
@@ -180,9 +167,9 @@ cdef class Implementation(Convolver):
             columns = (self.conv.groups * self.panels + q - 1) // q
             groups = (columns + self.panels - 1) // self.panels
             blocks = (tiles + self.block_tiles - 1) // self.block_tiles
-            products = 0.5 * self.nv * self.conv.group_c * tiles * columns
+            products = 0.5 * self.nv * self.depth * tiles * columns
             transforms = 3.0 * tiles * (groups * vectors + columns * self.nv)
-            traffic = 0.0625 * self.conv.itemsize * self.conv.group_c * self.nr * columns * blocks * self.filters / self.frequencies
+            traffic = 0.0625 * self.conv.itemsize * self.depth * self.nr * columns * blocks * self.filters / self.frequencies
             cost = products + transforms + traffic
             if best == 0 or cost < best_cost:
                 best, best_cost = p, cost
@@ -236,13 +223,16 @@ cdef class Implementation(Convolver):
         for column in range(column_first, column_last):
             group = column // self.panels
             if group != transformed:
-                self.kernels.winograd_input(
-                    self.h, self.w, size, table, self.conv.group_c, call.x + group * self.conv.group_c * item,
-                    self.conv.dilation_h * self.conv.w * self.conv.c, self.conv.dilation_w * self.conv.c,
-                    v, self.v_frequency, self.v_tile)
+                self.transform(call, group, size, table, v)
                 transformed = group
             self.multiply(call, group, column % self.panels, size, table, v, q)
         return transformed
+
+    cdef void transform(self, const Call *call, ptrdiff_t group, ptrdiff_t size, const WinogradTile *table, char *v) noexcept nogil:
+        """The input of the table's tiles, all channels of a group."""
+        self.kernels.winograd_input(
+            self.h, self.w, size, table, self.conv.group_c, call.x + group * self.conv.group_c * self.conv.itemsize,
+            self.step_h * self.conv.w * self.conv.c, self.step_w * self.conv.c, v, self.v_frequency, self.v_tile)
 
     cdef void multiply(self, const Call *call, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t size, const WinogradTile *table,
                        const char *v, char *q) noexcept nogil:
@@ -251,7 +241,7 @@ cdef class Implementation(Convolver):
         cdef ptrdiff_t channel = group * self.conv.group_k + offset
         cdef Epilogue epilogue
         self.kernels.winograd_product(
-            self.h, self.w, size, self.conv.group_c, self.runs, self.panel(group, offset), <int>wide, v, self.v_frequency, self.v_tile,
+            self.h, self.w, size, self.depth, self.runs, self.panel(group, offset), <int>wide, v, self.v_frequency, self.v_tile,
             q, self.q_frequency, self.q_tile)
         epilogue = call.epilogue[0]
         if epilogue.bias != NULL:
@@ -273,10 +263,10 @@ cdef class Implementation(Convolver):
             y = y * self.conv.stride_h - self.conv.pad_top
             x = x * self.conv.stride_w - self.conv.pad_left
             tile.input = ((n * self.conv.h + y) * self.conv.w + x) * self.conv.c
-            tile.row_first = existing(y, 0, self.conv.dilation_h, self.h.inputs)
-            tile.row_end = existing(y, self.conv.h, self.conv.dilation_h, self.h.inputs)
-            tile.column_first = existing(x, 0, self.conv.dilation_w, self.w.inputs)
-            tile.column_end = existing(x, self.conv.w, self.conv.dilation_w, self.w.inputs)
+            tile.row_first = existing(y, 0, self.step_h, self.pixels_h)
+            tile.row_end = existing(y, self.conv.h, self.step_h, self.pixels_h)
+            tile.column_first = existing(x, 0, self.step_w, self.pixels_w)
+            tile.column_end = existing(x, self.conv.w, self.step_w, self.pixels_w)
             tile += 1
             column += 1
             if column == self.tile_columns:

@@ -1,1 +1,0 @@
-from convopt.algorithms._algorithm import *

@@ -1,0 +1,3 @@
+from convopt.algorithms.contract import Convolver
+
+class Blocks(Convolver): ...

@@ -1,0 +1,3 @@
+from convopt.algorithms.winograd_blocks import Blocks
+
+class FoldedBlocks(Blocks): ...
