@@ -181,6 +181,7 @@ static void winograd_product(const convopt_winograd_axis *h, const convopt_winog
     static const convopt_epilogue none = {NULL, NULL, -INFINITY, INFINITY};
     const int mr = tile_mr[nr / VL], frequencies = h->frequencies * w->frequencies;
     const ptrdiff_t tiles = (count + mr - 1) / mr, panel = channels * nr;
+    const ptrdiff_t lower = count / tiles, higher = count % tiles; /* so many register tiles have one row more */
     const REAL *end = (const REAL *)u + h->filters * w->filters * panel;
     for (int f = 0; f < frequencies; f++) {
         const REAL *b = winograd_panel(h, w, f, u, panel);
@@ -189,16 +190,20 @@ static void winograd_product(const convopt_winograd_axis *h, const convopt_winog
             const ptrdiff_t first = run * channels / runs, depth = (run + 1) * channels / runs - first;
             const ptrdiff_t alone = depth * nr * REAL_BYTES > PRODUCT_FILTER_BYTES,
                             parts = tiles > alone ? tiles - alone : 1;
+            const ptrdiff_t columns = (nr + parts - 1) / parts;
             const REAL *after = run + 1 < runs ? b + (first + depth) * nr : next;
+            const REAL *row = (const REAL *)v + f * ldf + first;
+            REAL *sums = (REAL *)q + f * ldqf;
             for (ptrdiff_t i = 0; i < tiles; i++) {
-                const ptrdiff_t begin = i * count / tiles, high = (i + 1) * count / tiles - begin;
-                const REAL *rows[CONVOPT_MAX_MR], *row = (const REAL *)v + f * ldf + begin * ldv + first;
+                const REAL *rows[CONVOPT_MAX_MR];
+                const ptrdiff_t high = lower + (i < higher);
                 for (int j = 0; j < high; j++, row += ldv) rows[j] = row;
-                const ptrdiff_t ahead_step = i < alone ? nr : (nr + parts - 1) / parts;
+                const ptrdiff_t ahead_step = i < alone ? nr : columns;
                 const REAL *ahead =
-                    i < alone ? b + (first + PREFETCH_ROWS) * nr : after + (i - alone) * depth * ahead_step;
-                igemm_by_width[nr / VL - 1]((int)high, nr, 1, depth, rows, b + first * nr, nr,
-                                            (REAL *)q + f * ldqf + begin * ldq, ldq, run > 0, &none, ahead, ahead_step);
+                    i < alone ? b + (first + PREFETCH_ROWS) * nr : after + (i - alone) * depth * columns;
+                igemm_by_width[nr / VL - 1]((int)high, nr, 1, depth, rows, b + first * nr, nr, sums, ldq, run > 0,
+                                            &none, ahead, ahead_step);
+                sums += high * ldq;
             }
         }
     }
