@@ -99,8 +99,9 @@ def row_step(shape: ConvShape, params: dict[str, int]) -> int:
 
 
 def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
-    """Products, transforms of about four operations per element and pass, the filters once per block; what lies between the phases
-    stays in the second-level cache unless blocks are too large for it."""
+    """Products, transforms, and the filters once per block. Transforms take about four operations per element and pass, but run
+    twice as fast as what else is not a product. What lies between the phases stays in the second-level cache, but for a part of what
+    is too large for it."""
     form, tiles = forms(shape)[params["t"]], tile_count(shape, params["t"])
     vl, _ = panels.tiles(shape)
     vectors = -(-shape.group_k // vl)
@@ -115,10 +116,10 @@ def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
     return Work(
         gemm_flops=2.0 * tiles * points * depth(shape) * padded_k,
         gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
-        vector_flops=8.0 * tiles * points * (lanes + padded_k),
-        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else 2 * between),
+        vector_flops=4.0 * tiles * points * (lanes + padded_k),
+        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else between / 4),
         parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
-        near_bytes=between if fits else 0.0,
+        near_bytes=between,
         packing_flops=2.0 * depth(shape) * padded_k * transforming * 8 / shape.itemsize,
     )
 
