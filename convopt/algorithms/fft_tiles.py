@@ -44,6 +44,8 @@ TURN, GATHER = 6.0, 16.0
 MOST_LANES_TURNED = 0.6
 #: Parameter sets worth measuring.
 CANDIDATES = 5
+#: How many times slower, as estimated, a cut for those short of memory may be: tiles that barely hold the kernel give hardly an output.
+SLOWEST = 10.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,8 @@ def tilings(shape: ConvShape, vl: int) -> tuple[Tiling, ...]:
             chosen.append(cut)
         if len(chosen) == CANDIDATES:
             break
-    smallest = min(ranked, key=lambda cut: cut.workspace_bytes(vl), default=None)
+    bearable = [cut for cut in ranked if estimate(cut, vl) <= SLOWEST * estimate(ranked[0], vl)]
+    smallest = min(bearable, key=lambda cut: cut.workspace_bytes(vl), default=None)
     if smallest is not None and 2 * smallest.workspace_bytes(vl) <= min(cut.workspace_bytes(vl) for cut in chosen):
         chosen.append(smallest)
     return tuple(chosen)
