@@ -172,6 +172,11 @@ static ALWAYS_INLINE const REAL *winograd_panel(const convopt_winograd_axis *h, 
 /* Twice so many bytes of filters stay in the smallest first-level cache, beside the other operands of a product. */
 enum { PRODUCT_FILTER_BYTES = 1 << 14 };
 
+/* Sums of up to so many channels are made by the kernel of windows, tiles of transformed input lying at equal
+ * distances: what surrounds them counts (9 % at 12 channels, 3 % at 64), and their filters are few enough to arrive
+ * unasked. */
+enum { SHORT_SUM = 64 };
+
 /* Each register tile fetches a part of the filters of the next sum. Where these would displace its own, the first,
  * which finds those no nearer than in the second-level cache, fetches them a few rows on, and the others do its part.
  */
@@ -185,6 +190,11 @@ static void winograd_product(const convopt_winograd_axis *h, const convopt_winog
     const REAL *end = (const REAL *)u + h->filters * w->filters * panel;
     for (int f = 0; f < frequencies; f++) {
         const REAL *b = winograd_panel(h, w, f, u, panel);
+        if (runs == 1 && channels <= SHORT_SUM) {
+            const void *line = (const REAL *)v + f * ldf;
+            windows_columns(nr / VL, 1, 0, count, nr, 1, channels, &line, ldv, b, (REAL *)q + f * ldqf, ldq, &none);
+            continue;
+        }
         const REAL *next = f + 1 < frequencies ? winograd_panel(h, w, f + 1, u, panel) : end;
         for (ptrdiff_t run = 0; run < runs; run++) {
             const ptrdiff_t first = run * channels / runs, depth = (run + 1) * channels / runs - first;
