@@ -1,7 +1,7 @@
 from convopt.algorithms.contract cimport Call, Convolver
 from convopt.algorithms.memory cimport Buffer
-from convopt.kernels.registry cimport WinogradAxis, WinogradTile
 from convopt.algorithms.shares cimport Share
+from convopt.kernels.registry cimport WinogradAxis, WinogradTile
 
 
 cdef class Blocks(Convolver):

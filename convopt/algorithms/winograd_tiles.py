@@ -52,7 +52,7 @@ def why_not(shape: ConvShape) -> str | None:
     served = (f"{' '.join(map(str, taps))} taps with stride {stride}" for stride, taps in known.items())
     return (
         f"the kernel is {shape.r}x{shape.s} and strides are {shape.strides}; along an axis of several taps Winograd has "
-        f"{', '.join(served)}, and without groups or dilations any stride that leaves 2 to 7 taps for each of its phases"
+        f"{', '.join(served)}, and without groups or dilations any stride that leaves {known[1][0]} to {known[1][-1]} taps to each phase"
     )
 
 
