@@ -6,7 +6,7 @@ phases of one row of the image lie side by side there, s*C elements of it; tiles
 row of phases, in whole vectors: those past the s*C elements are overwritten by the next row's, and never multiplied. Only tiles at a
 border, which may cut a folded pixel in two, are copied.
 
-For few channels: the first layers of networks (7x7 of stride 2, 11x11 of stride 4) have a quarter to a third of the products.
+For few channels: the first layers of networks (7x7 of stride 2, 11x11 of stride 4) have a fifth to a quarter of direct's products.
 """
 
 from convopt.algorithms.winograd_tiles import phases
@@ -19,6 +19,8 @@ from convopt.kernels.registry cimport CONVOPT_LINE_BYTES as CACHE_LINE, Winograd
 
 
 cdef class FoldedBlocks(Blocks):
+    """The Convolver of folded strides; there are no groups and no dilations."""
+
     cdef ptrdiff_t phases_h, phases_w
     cdef ptrdiff_t run                # elements of a folded pixel that lie side by side in the image,
     cdef ptrdiff_t run_lanes          # and the vectors read of them
@@ -61,6 +63,7 @@ cdef class FoldedBlocks(Blocks):
         return Blocks.part_size(self) + self.border_size()
 
     cdef void transform(self, const Call *call, ptrdiff_t group, ptrdiff_t size, const WinogradTile *tile, char *v) noexcept nogil:
+        """Tile by tile, and each once for every row of phases."""
         cdef ptrdiff_t item = self.conv.itemsize, pitch, _i, phase
         # The last vector that is read of a tile ends so many elements after its beginning.
         cdef ptrdiff_t reach = ((self.pixels_h - 1) * self.conv.w + (self.w.inputs - 1) * self.conv.stride_w) * self.conv.c + self.run_lanes

@@ -20,6 +20,8 @@ BLOCK_BYTES = 1 << 19
 #: Blocks of fewer register tiles read the filters too often, blocks of more tiles gain nothing.
 LEAST_REGISTER_TILES = 2
 MOST_TILES = 96
+#: A block beyond this is not a core's share of L3 either: 64 frequencies of 96 tiles of 256 channels took 1.5 to 2.5 times as long.
+SHARED_BYTES = 1 << 22
 #: Filters of so many bytes are read from beyond L2.
 WIDE_FROM_BYTES = 1 << 22
 #: Tiles multiplied in the time that the filters take to arrive.
@@ -78,10 +80,9 @@ def candidates(shape: ConvShape) -> list[dict[str, int]]:
 
 def tiles_in_l2(shape: ConvShape, t: int, nv: int) -> int:
     """Tiles whose transformed input and sums fill BLOCK_BYTES; so many at least that the filters are not read too often."""
-    (vl, mr), form = panels.tiles(shape), forms(shape)[t]
-    tile_bytes = frequencies(form) * (depth(shape) + vl * (nv + 1)) * shape.itemsize
+    (_, mr), form = panels.tiles(shape), forms(shape)[t]
     rows = frequencies(form) / filter_values(form)  # of products with each filter value, per tile
-    return max(mr[nv - 1], int(LEAST_REGISTER_TILES * mr[nv - 1] / rows), min(BLOCK_BYTES // tile_bytes, MOST_TILES))
+    return max(mr[nv - 1], int(LEAST_REGISTER_TILES * mr[nv - 1] / rows), min(BLOCK_BYTES // _tile_bytes(shape, t, nv), MOST_TILES))
 
 
 def expected_error(shape: ConvShape, params: dict[str, int]) -> float:
@@ -101,7 +102,7 @@ def row_step(shape: ConvShape, params: dict[str, int]) -> int:
 def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
     """Products, transforms, and the filters once per block. Transforms take about four operations per element and pass, but run
     twice as fast as what else is not a product. What lies between the phases stays in the second-level cache, but for a part of what
-    is too large for it."""
+    is too large for it, and all of what is too large for a share of the third."""
     form, tiles = forms(shape)[params["t"]], tile_count(shape, params["t"])
     vl, _ = panels.tiles(shape)
     vectors = -(-shape.group_k // vl)
@@ -112,12 +113,14 @@ def work(shape: ConvShape, params: dict[str, int], threads: int) -> Work:
     lanes = shape.groups * input_lanes(shape, vl)
     between = 2.0 * shape.itemsize * tiles * points * (lanes + padded_k)
     transforming = form[1].taps * form[0].filters * (form[0].taps + form[1].filters)
-    fits = params["tiles"] <= tiles_in_l2(shape, params["t"], min(2, params["nv"]))
+    outgrown = 0.0
+    if params["tiles"] > tiles_in_l2(shape, params["t"], min(2, params["nv"])):
+        outgrown = 0.25 if params["tiles"] * _tile_bytes(shape, params["t"], params["nv"]) <= SHARED_BYTES else 2.0
     return Work(
         gemm_flops=2.0 * tiles * points * depth(shape) * padded_k,
         gemm_efficiency=0.95 * _efficiency(shape, params["t"]) * panels.efficiency(shape, params["nv"]),
         vector_flops=4.0 * tiles * points * (lanes + padded_k),
-        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + (0.0 if fits else between / 4),
+        moved_bytes=shape.itemsize * (tensors + float(filters) * -(-tiles // params["tiles"])) + outgrown * between,
         parts=max(1, tiles // 4) * shape.groups * -(-vectors // params["nv"]),
         near_bytes=between,
         packing_flops=2.0 * depth(shape) * padded_k * transforming * 8 / shape.itemsize,
@@ -190,6 +193,12 @@ def tile_count(shape: ConvShape, t: int) -> int:
     high, wide = forms(shape)[t]
     rows = len(tile_starts(shape.oh, high.outputs, shape.dilations[0]))
     return shape.n * rows * len(tile_starts(shape.ow, wide.outputs, shape.dilations[1]))
+
+
+def _tile_bytes(shape: ConvShape, t: int, nv: int) -> int:
+    """Transformed input and sums of one tile."""
+    vl, _ = panels.tiles(shape)
+    return frequencies(forms(shape)[t]) * (depth(shape) + vl * (nv + 1)) * shape.itemsize
 
 
 def _cost(shape: ConvShape, t: int) -> float:
