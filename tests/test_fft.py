@@ -368,3 +368,9 @@ def test_instruction_sets_agree():
         registry.select(before)
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], atol=1e-4)
+
+
+def test_no_cut_is_hopeless(isa):
+    """Tiles of 64 points hold 63 taps, need the least memory, and give two outputs along each axis."""
+    shape = ConvShape(1, 4096, 4096, 1, 1, 63, 63, pads=((31, 31), (31, 31)))
+    assert min(min(params.values()) for params in fft.candidates(shape)) > 64
